@@ -1,0 +1,39 @@
+"""Recorded truth for real models: parameters, embedding and head, to the unit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from txcalc.configs import architecture_of, known_types
+from txcalc.formulas.params import params
+
+ENTRIES = json.loads((Path(__file__).parent.parent / "data" / "oracle-open.json").read_text())["entries"]
+KNOWN = [entry for entry in ENTRIES if entry["config"]["model_type"] in known_types()]
+
+
+@pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: str(entry["name"]))
+def test_params_equal_the_recorded_truth(entry: dict[str, Any]) -> None:
+    model = architecture_of(entry["config"])
+    figures = params(model).figures()
+    assert model.reasons == ()
+    assert figures["params.total"] == entry["params_total"]
+    assert figures["params.embedding"] == entry["params_embedding"]
+    assert figures["params.head"] == entry["params_lm_head_separate"]
+
+
+@pytest.mark.parametrize("entry", [e for e in KNOWN if "params_active" in e], ids=lambda entry: str(entry["name"]))
+def test_active_params_equal_the_recorded_truth(entry: dict[str, Any]) -> None:
+    figures = params(architecture_of(entry["config"])).figures()
+    assert figures["params.active"] == entry["params_active"]
+    assert figures["params.active_without_embedding"] == entry["params_active_without_input_embedding"]
+
+
+def test_the_oracle_notices_a_wrong_count() -> None:
+    """Negative control: one KV head less, and the recorded total no longer agrees."""
+    entry = next(entry for entry in KNOWN if entry["name"] == "llama-3-8b")
+    broken = architecture_of({**entry["config"], "num_key_value_heads": 4})
+    assert params(broken).figures()["params.total"] != entry["params_total"]

@@ -1,0 +1,108 @@
+"""What a model IS: frozen, typed, free of torch and of Hugging Face class names.
+
+Read in this order: ``norms`` and ``positions`` (small parts), ``attention``, ``feed_forward`` and ``recurrent`` (the
+sublayers), ``blocks`` (how sublayers make a layer), ``model`` (how layers make a model).
+"""
+
+from txcalc.architecture.attention import (
+    CrossAttention,
+    GlobalAttention,
+    Indexer,
+    LatentAttention,
+    QKNorm,
+    SelfAttention,
+)
+from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
+from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
+from txcalc.architecture.model import (
+    AudioEmbedding,
+    Connector,
+    Head,
+    HeadTransform,
+    InputEmbedding,
+    Model,
+    PatchEmbedding,
+    Pooler,
+    Projection,
+    Role,
+    Stack,
+    TokenEmbedding,
+    runs_of,
+)
+from txcalc.architecture.norms import Norm
+from txcalc.architecture.positions import (
+    Alibi,
+    Disentangled,
+    DynamicScaling,
+    LearnedPositions,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    Position,
+    RelativeBias,
+    RelativeKeys,
+    RopeScaling,
+    Rotary,
+    Sinusoidal,
+    YarnScaling,
+)
+from txcalc.architecture.recurrent import (
+    FourierMixing,
+    GatedDeltaNet,
+    LinearAttention,
+    Mamba,
+    Mamba2,
+    RealGatedRecurrence,
+    ShortConvolution,
+)
+
+__all__ = [
+    "Alibi",
+    "AudioEmbedding",
+    "Branch",
+    "Connector",
+    "CrossAttention",
+    "Disentangled",
+    "DynamicScaling",
+    "FeedForward",
+    "FourierMixing",
+    "GatedDeltaNet",
+    "GlobalAttention",
+    "Head",
+    "HeadTransform",
+    "Indexer",
+    "InputEmbedding",
+    "LatentAttention",
+    "Layer",
+    "LearnedPositions",
+    "LinearAttention",
+    "LinearScaling",
+    "Llama3Scaling",
+    "LongRopeScaling",
+    "Mamba",
+    "Mamba2",
+    "MixtureOfExperts",
+    "Model",
+    "Norm",
+    "PatchEmbedding",
+    "Pooler",
+    "Position",
+    "Projection",
+    "QKNorm",
+    "RealGatedRecurrence",
+    "RelativeBias",
+    "RelativeKeys",
+    "Residual",
+    "Role",
+    "RopeScaling",
+    "Rotary",
+    "Router",
+    "SelfAttention",
+    "ShortConvolution",
+    "Sinusoidal",
+    "Stack",
+    "Sublayer",
+    "TokenEmbedding",
+    "YarnScaling",
+    "runs_of",
+]

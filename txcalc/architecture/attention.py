@@ -1,0 +1,122 @@
+"""Attention sublayers: self, latent (MLA) and cross.
+
+Shapes: a layer maps [batch, tokens, hidden_size] to the same. Queries are [tokens, num_attention_heads, head_dim], keys
+[tokens, num_key_value_heads, head_dim], values [tokens, num_key_value_heads, v_head_dim].
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from txcalc.architecture.norms import Norm
+from txcalc.architecture.positions import Position, Rotary
+from txcalc.record import Record
+
+
+class QKNorm(Record):
+    """Normalisation of queries and keys before their product.
+
+    ``scope``: ``head`` - one weight of head_dim shared by all heads (Qwen3); ``heads`` - each head has its own weight
+    (StableLM, Cohere); ``width`` - one norm across all heads at once (OLMo 2). ``v_norm`` normalises the values too,
+    without a weight (Gemma 4). ``after_rotary``: applied to the rotated vectors (Llama 4, HunYuan).
+    """
+
+    kind: Literal["layernorm", "rmsnorm", "l2"]
+    scope: Literal["head", "heads", "width"]
+    eps: float
+    weight: bool = True
+    bias: bool = False
+    unit_offset: bool = False
+    v_norm: bool = False
+    after_rotary: bool = False
+
+
+class GlobalAttention(Record):
+    """Longformer's global tokens: separate query, key and value projections for them (Beltagy et al. 2020)."""
+
+    bias: bool = True
+
+
+class Indexer(Record):
+    """DeepSeek sparse attention's scorer: picks ``top_k`` keys per query; keeps one key of ``head_dim`` per token.
+
+    Source: DeepSeek-V3.2 report, section 2.1. Parameters: query [query_size, heads * head_dim], key
+    [hidden_size, head_dim] with a LayerNorm, and a weight per head [hidden_size, heads].
+    """
+
+    query_size: int
+    num_heads: int
+    head_dim: int
+    top_k: int
+    rope_dim: int = 0
+
+
+class SelfAttention(Record):
+    """Softmax attention of a sequence over itself: MHA, GQA (K < N) and MQA (K = 1) alike."""
+
+    hidden_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    v_head_dim: int
+    causal: bool = True
+    q_bias: bool = False
+    k_bias: bool = False
+    v_bias: bool = False
+    o_bias: bool = False
+    qk_norm: QKNorm | None = None
+    position: Position | None = None
+    scale: float | None = None  # of the scores; None: 1 / sqrt(head_dim)
+    window: int | None = None  # a token sees itself and window - 1 before it; when not causal, window // 2 to each side
+    chunk: int | None = None  # tokens see only their own chunk of this length (Llama 4)
+    global_tokens: GlobalAttention | None = None
+    softcap: float | None = None  # scores become softcap * tanh(scores / softcap) (Gemma 2)
+    sinks: bool = False  # a learned logit per head that takes probability and gives no value (gpt-oss)
+    gate: Literal["none", "channel", "head"] = "none"  # sigmoid gate on the output, from the input (Qwen3-Next)
+    k_equals_v: bool = False  # one projection serves as keys and values (Gemma 4)
+    kv_source: int | None = None  # reads the keys and values of this layer; holds no projections, caches nothing
+    out_norm: Norm | None = None  # between the heads and the output projection (BitNet)
+    clip_qkv: float | None = None  # projections clamped to +- this (MPT, OLMo, DBRX)
+
+
+class LatentAttention(Record):
+    """Multi-head latent attention (DeepSeek-V2, section 2.1): what is cached is one latent per token, not heads.
+
+    Queries are [N, qk_nope_head_dim + qk_rope_head_dim], through a bottleneck of ``q_lora_rank`` where it is set; keys
+    and values are expanded from [kv_lora_rank], and one rotary key of ``qk_rope_head_dim`` is shared by all heads.
+    """
+
+    hidden_size: int
+    num_attention_heads: int
+    q_lora_rank: int | None
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    qk_rope_head_dim: int
+    v_head_dim: int
+    norm_eps: float
+    position: Rotary | None
+    causal: bool = True
+    bias: bool = False  # on the two compressing projections and the output (attention_bias)
+    scale: float | None = None
+    indexer: Indexer | None = None
+    q_lora_scale: float = 1.0  # LongCat scales the two latents
+    kv_lora_scale: float = 1.0
+
+
+class CrossAttention(Record):
+    """Attention of a decoder over an encoder's output, [source tokens, source_size]; never masked causally."""
+
+    hidden_size: int
+    source_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    v_head_dim: int
+    q_bias: bool = False
+    k_bias: bool = False
+    v_bias: bool = False
+    o_bias: bool = False
+    qk_norm: QKNorm | None = None
+    position: Position | None = None
+    scale: float | None = None
+    softcap: float | None = None

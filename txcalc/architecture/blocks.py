@@ -1,0 +1,65 @@
+"""How sublayers make a layer.
+
+A layer is a sequence of residual steps; a step adds one or several branches that read the same input:
+
+    x = norm_after(x + sum of branches)         branch(x) = norm_out(sublayer(norm_in(x)))
+
+Pre-norm (GPT-2, Llama) sets only ``norm_in``; post-norm (the 2017 Transformer, BERT) only ``norm_after``; sandwich
+norm (Gemma 2) ``norm_in`` and ``norm_out``; OLMo 2 ``norm_out`` alone. GPT-J, GPT-NeoX and Falcon are one step of two
+branches.
+"""
+
+from __future__ import annotations
+
+from txcalc.architecture.attention import CrossAttention, LatentAttention, SelfAttention
+from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts
+from txcalc.architecture.norms import Norm
+from txcalc.architecture.recurrent import (
+    FourierMixing,
+    GatedDeltaNet,
+    LinearAttention,
+    Mamba,
+    Mamba2,
+    RealGatedRecurrence,
+    ShortConvolution,
+)
+from txcalc.record import Record
+
+Attention = SelfAttention | LatentAttention | CrossAttention
+Mixer = Mamba | Mamba2 | GatedDeltaNet | LinearAttention | RealGatedRecurrence | ShortConvolution | FourierMixing
+Sublayer = Attention | FeedForward | MixtureOfExperts | Mixer
+
+
+class Branch(Record):
+    """One sublayer with its own norms. ``defer``: its output joins the stream that many steps later (LongCat)."""
+
+    sublayer: Sublayer
+    norm_in: Norm | None = None
+    norm_out: Norm | None = None
+    scale: float = 1.0  # constant multiplier of the output (Granite)
+    layer_scale: bool = False  # learned multiplier per channel (DINOv2)
+    defer: int = 0
+
+
+class Residual(Record):
+    """One residual step: ``norm_in`` is shared by all its branches, ``norm_after`` normalises the new stream.
+
+    ``residual=False`` drops the addition of x.
+    """
+
+    branches: tuple[Branch, ...]
+    norm_in: Norm | None = None
+    norm_out: Norm | None = None
+    norm_after: Norm | None = None
+    residual: bool = True
+
+
+class Layer(Record):
+    """A sequence of residual steps. Layers with the same ``shared`` name hold one set of parameters (ALBERT)."""
+
+    steps: tuple[Residual, ...]
+    shared: str = ""
+
+    def sublayers(self) -> tuple[Sublayer, ...]:
+        """Every sublayer in order of execution."""
+        return tuple(branch.sublayer for step in self.steps for branch in step.branches)

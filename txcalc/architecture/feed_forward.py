@@ -1,0 +1,59 @@
+"""Feed-forward sublayers: dense, gated, and mixtures of experts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from txcalc.architecture.norms import Norm
+from txcalc.record import Record
+
+Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "quick_gelu", "silu", "swiglu_oai", "tanh", "sigmoid"]
+
+
+class FeedForward(Record):
+    """Two matrices around a nonlinearity, or three with a gate (SwiGLU, GEGLU: Shazeer 2020).
+
+    [.., hidden_size] -> [.., intermediate_size] -> [.., hidden_size]. ``activation`` acts on the gate where there is
+    one. ``swiglu_oai`` is gpt-oss's: clamped at ``limit``, with a sigmoid of 1.702 x and 1 added to the other branch.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    activation: Activation
+    gated: bool
+    up_bias: bool = False  # on the up (and gate) projection
+    down_bias: bool = False
+    norm: Norm | None = None  # between the nonlinearity and the down projection (BitNet)
+    limit: float | None = None
+    activation_sparsity: float = 0.0  # share of the gate's channels that a Gaussian cutoff zeroes (Gemma 3n)
+
+
+class Router(Record):
+    """How a token picks its experts: [hidden_size] -> [num_experts + zero_experts].
+
+    ``correction_bias`` is a balancing buffer added when choosing only (DeepSeek-V3); it is not a parameter.
+    ``zero_experts`` are choices that cost nothing (LongCat). ``norm_topk_prob`` makes the chosen weights sum to one.
+    """
+
+    scoring: Literal["softmax", "sigmoid", "softmax_after_topk", "sqrt_softplus"] = "softmax"
+    bias: bool = False
+    correction_bias: bool = False
+    norm_topk_prob: bool = False
+    scaling_factor: float = 1.0
+    n_group: int = 1
+    topk_group: int = 1
+    group_score: Literal["max", "top2"] = "max"
+    zero_experts: int = 0
+
+
+class MixtureOfExperts(Record):
+    """``num_experts_per_tok`` of ``num_experts`` feed-forwards per token, and perhaps one that every token passes."""
+
+    hidden_size: int
+    num_experts: int
+    num_experts_per_tok: int
+    expert: FeedForward
+    router: Router
+    shared_expert: FeedForward | None = None
+    shared_expert_gate: bool = False  # a sigmoid of [hidden_size, 1] on the shared expert (Qwen2-MoE)
+    weight_input: bool = False  # the routing weight multiplies an expert's input, not its output (Llama 4)

@@ -1,0 +1,194 @@
+"""How layers make a model: embeddings, stacks, heads, towers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from txcalc.architecture.blocks import Layer
+from txcalc.architecture.feed_forward import Activation
+from txcalc.architecture.norms import Norm
+from txcalc.architecture.positions import (
+    Disentangled,
+    LearnedPositions,
+    RelativeBias,
+    Sinusoidal,
+)
+from txcalc.record import Record
+
+Role = Literal["decoder", "encoder", "vision", "audio"]
+
+
+class Projection(Record):
+    """A plain linear map [in_size] -> [out_size], followed by an activation where one is named."""
+
+    in_size: int
+    out_size: int
+    bias: bool = False
+    activation: Activation | None = None
+
+
+class TokenEmbedding(Record):
+    """A table [vocab_size, embedding_size], what is added to its rows, and what they pass before the first layer."""
+
+    vocab_size: int
+    embedding_size: int
+    scale: float = 1.0
+    positions: LearnedPositions | Sinusoidal | None = None
+    token_types: int = 0
+    norm: Norm | None = None
+    projection: Projection | None = None  # where embedding_size is not hidden_size (ALBERT, ELECTRA, OPT-350m)
+    shared_with: Role | None = None  # the table is that stack's (T5, BART: one for encoder and decoder)
+
+
+class PatchEmbedding(Record):
+    """An image cut into patches: convolution [hidden_size, channels, patch, patch], extra tokens, positions."""
+
+    image_size: int
+    patch_size: int
+    num_channels: int
+    hidden_size: int
+    bias: bool
+    extra_tokens: int = 0  # class and register tokens
+    mask_token: bool = False
+    positions: LearnedPositions | None = None
+    norm: Norm | None = None
+
+
+class AudioEmbedding(Record):
+    """Whisper's stem: two convolutions over mel frames, the second halving their number, then positions."""
+
+    num_mel_bins: int
+    hidden_size: int
+    conv_kernel: int
+    positions: Sinusoidal | LearnedPositions
+
+
+InputEmbedding = TokenEmbedding | PatchEmbedding | AudioEmbedding
+
+
+class Pooler(Record):
+    """BERT's: the first token through [hidden_size, hidden_size] and tanh."""
+
+    hidden_size: int
+    bias: bool = True
+
+
+class Stack(Record):
+    """Layers in order, between an embedding and a final norm.
+
+    Equal layers are stored once: ``layers`` are the distinct ones, ``runs`` says (index in layers, how many in a row).
+    ``relative_bias`` and ``disentangled`` are tables that all layers of the stack read.
+    """
+
+    role: Role
+    hidden_size: int
+    embedding: InputEmbedding
+    layers: tuple[Layer, ...]
+    runs: tuple[tuple[int, int], ...]
+    final_norm: Norm | None = None
+    out_projection: Projection | None = None  # OPT-350m: back to the embedding's width
+    relative_bias: RelativeBias | None = None
+    relative_bias_heads: int = 0
+    disentangled: Disentangled | None = None
+    disentangled_norm: Norm | None = None
+    pooler: Pooler | None = None
+    fixed_length: int | None = None  # an input of one length only: image patches, Whisper's 1,500 frames
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """How many layers run."""
+        return sum(count for _, count in self.runs)
+
+    def counts(self) -> tuple[int, ...]:
+        """How often each distinct layer runs, in the order of ``layers``."""
+        totals = [0] * len(self.layers)
+        for index, count in self.runs:
+            totals[index] += count
+        return tuple(totals)
+
+    def sequence(self) -> Iterator[Layer]:
+        """Every layer in order of execution."""
+        for index, count in self.runs:
+            for _ in range(count):
+                yield self.layers[index]
+
+
+def runs_of(layers: Iterable[tuple[Layer, int]]) -> tuple[tuple[Layer, ...], tuple[tuple[int, int], ...]]:
+    """Distinct layers and runs of a stack, from (layer, how many in a row) in order of execution."""
+    index_of: dict[Layer, int] = {}
+    seen: dict[int, tuple[Layer, int]] = {}  # hashing a layer walks it: do that once an object, and keep it alive
+    runs: list[tuple[int, int]] = []
+    for layer, count in layers:
+        if id(layer) not in seen:
+            seen[id(layer)] = (layer, index_of.setdefault(layer, len(index_of)))
+        index = seen[id(layer)][1]
+        if runs and runs[-1][0] == index:
+            runs[-1] = (index, runs[-1][1] + count)
+        elif count:
+            runs.append((index, count))
+    return tuple(index_of), tuple(runs)
+
+
+class HeadTransform(Record):
+    """What a masked-language head does before its matrix: dense, activation, norm."""
+
+    dense: Projection
+    norm: Norm | None = None
+
+
+class Head(Record):
+    """From the last hidden states to outputs: [.., input_size] -> [.., output_size].
+
+    ``tied``: its matrix is the token table of stack ``tied_to``, stored there; the rest of the head is its own.
+    ``pooled``: it reads one vector per sequence (a classifier), not every position.
+    """
+
+    kind: Literal["lm", "masked_lm", "classifier", "discriminator"]
+    input_size: int
+    output_size: int
+    tied: bool
+    bias: bool = False
+    transform: HeadTransform | None = None
+    softcap: float | None = None
+    scale: float = 1.0  # of the logits (Cohere) or of the hidden states before a tied head (T5: 1 / sqrt(D))
+    pooled: bool = False
+    tied_to: Role = "decoder"
+
+
+class Connector(Record):
+    """From a tower's output to the decoder's input: norm, then projections; ``tokens``: how many the decoder sees."""
+
+    tower: Role
+    norm: Norm | None
+    projections: tuple[Projection, ...]
+    tokens: int | None = None
+
+
+class Model(Record):
+    """Everything that decides a model's shape, and how sure we are of it.
+
+    ``reasons`` is not empty where something in the config was not understood: figures are then estimates.
+    ``assumed`` lists fields that the config left out: (key, value, where the value comes from).
+    """
+
+    name: str
+    model_type: str
+    stacks: tuple[Stack, ...]
+    head: Head | None
+    connectors: tuple[Connector, ...] = ()
+    dtype: str | None = None
+    quantization: str | None = None
+    max_position_embeddings: int | None = None
+    reasons: tuple[str, ...] = ()
+    assumed: tuple[tuple[str, str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def stack(self, role: Role) -> Stack | None:
+        """The stack of that role, or None."""
+        return next((stack for stack in self.stacks if stack.role == role), None)
+
+    @property
+    def main(self) -> Stack:
+        """The stack whose length --ctx sets: the decoder, else the first."""
+        return self.stack("decoder") or self.stacks[0]

@@ -1,0 +1,22 @@
+"""Normalisation layers: LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from txcalc.record import Record
+
+
+class Norm(Record):
+    """One normalisation over the last ``width`` channels.
+
+    ``weight=False`` is a norm without parameters (OLMo 1); ``unit_offset`` scales by ``1 + weight`` (Gemma); ``l2``
+    divides by the length of the vector (gated delta networks, Llama 4) and never has parameters.
+    """
+
+    kind: Literal["layernorm", "rmsnorm", "l2"]
+    width: int
+    eps: float = 1e-5
+    weight: bool = True
+    bias: bool = False
+    unit_offset: bool = False

@@ -1,0 +1,225 @@
+"""What decoder families share: the parts that most configs spell alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from txcalc.architecture import (
+    Branch,
+    FeedForward,
+    Head,
+    Layer,
+    Model,
+    Norm,
+    Position,
+    QKNorm,
+    Residual,
+    SelfAttention,
+    Stack,
+    Sublayer,
+    TokenEmbedding,
+    runs_of,
+)
+from txcalc.architecture.feed_forward import Activation
+from txcalc.configs import rope
+from txcalc.configs.heads import causal_head
+from txcalc.configs.reader import Reader
+
+ACTIVATIONS: Final[Mapping[str, Activation]] = {
+    "relu": "relu",
+    "relu2": "relu2",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+}
+
+
+def activation(r: Reader, name: str = "hidden_act") -> Activation:
+    """The nonlinearity a config names; one that is not known is an error (it would run another model)."""
+    value = r.text(name)
+    if value not in ACTIVATIONS:
+        raise r.error(name, f"is {value!r}; known: {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[value]
+
+
+def rms_norm(width: int, eps: float, *, unit_offset: bool = False) -> Norm:
+    """RMSNorm over ``width`` channels."""
+    return Norm(kind="rmsnorm", width=width, eps=eps, unit_offset=unit_offset)
+
+
+def layer_norm(width: int, eps: float, *, bias: bool = True) -> Norm:
+    """LayerNorm over ``width`` channels."""
+    return Norm(kind="layernorm", width=width, eps=eps, bias=bias)
+
+
+def head_dims(r: Reader) -> tuple[int, int, int, int]:
+    """(hidden_size, num_attention_heads, num_key_value_heads, head_dim) with the usual fallbacks.
+
+    Raises:
+        ModelError: KV heads do not divide query heads, or hidden_size has no whole head_dim.
+    """
+    hidden, heads = r.integer("hidden_size"), r.integer("num_attention_heads")
+    kv_heads = optional(r, "num_key_value_heads") or heads
+    if heads % kv_heads:
+        raise r.error("num_key_value_heads", f"is {kv_heads}; it must divide the {heads} query heads")
+    explicit = optional(r, "head_dim")
+    if explicit is None and hidden % heads:
+        raise r.error("hidden_size", f"is {hidden}; it is not a multiple of the {heads} heads", "set head_dim")
+    return hidden, heads, kv_heads, explicit or hidden // heads
+
+
+def optional(r: Reader, name: str) -> int | None:
+    """A whole number if the config or the type's defaults hold one."""
+    return r.optional_integer(name) if r.has(name) or name in r.defaults else None
+
+
+def pre_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
+    """The Llama layer: each sublayer its own residual step with a norm before it."""
+    return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each, norm_in=norm),)) for each in sublayers))
+
+
+def sandwich(*sublayers: Sublayer, norm: Norm) -> Layer:
+    """The Gemma 2 layer: a norm before and a norm after each sublayer."""
+    return Layer(
+        steps=tuple(Residual(branches=(Branch(sublayer=each, norm_in=norm, norm_out=norm),)) for each in sublayers)
+    )
+
+
+def self_attention(
+    r: Reader,
+    *,
+    position: Position | None,
+    qkv_bias: bool = False,
+    o_bias: bool = False,
+    qk_norm: QKNorm | None = None,
+    window: int | None = None,
+    **fields: Any,
+) -> SelfAttention:
+    """Causal self-attention in the usual spelling."""
+    hidden, heads, kv_heads, head_dim = head_dims(r)
+    return SelfAttention(
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        v_head_dim=head_dim,
+        q_bias=qkv_bias,
+        k_bias=qkv_bias,
+        v_bias=qkv_bias,
+        o_bias=o_bias,
+        qk_norm=qk_norm,
+        position=position,
+        window=window,
+        **fields,
+    )
+
+
+def swiglu(r: Reader, *, bias: bool = False, size: str = "intermediate_size") -> FeedForward:
+    """The gated feed-forward of Llama."""
+    return FeedForward(
+        hidden_size=r.integer("hidden_size"),
+        intermediate_size=r.integer(size),
+        activation=activation(r),
+        gated=True,
+        up_bias=bias,
+        down_bias=bias,
+    )
+
+
+def windows(r: Reader, num_layers: int, *, default: list[str] | None = None) -> list[int | None]:
+    """The window of every layer: from ``layer_types`` where the config has it, else from ``default``."""
+    r.ignore("layer_types", "sliding_window")
+    listed = r.texts("layer_types", length=num_layers) if r.config.get("layer_types") else default
+    kinds = listed or ["full_attention"] * num_layers
+    unknown = sorted(set(kinds) - {"full_attention", "sliding_attention"})
+    if unknown:
+        raise r.error("layer_types", f"holds {unknown[0]!r}; this type knows full_attention and sliding_attention")
+    window = optional(r, "sliding_window") if "sliding_attention" in kinds else None
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+def decoder_stack(r: Reader, layers: Iterable[tuple[Layer, int]], *, final_norm: Norm | None, **fields: Any) -> Stack:
+    """A decoder-only stack over a plain token table, unless ``embedding`` says otherwise."""
+    distinct, runs = runs_of(layers)
+    hidden = r.integer("hidden_size")
+    embedding = fields.pop("embedding", None) or TokenEmbedding(
+        vocab_size=r.integer("vocab_size"), embedding_size=hidden, scale=fields.pop("embedding_scale", 1.0)
+    )
+    return Stack(
+        role="decoder",
+        hidden_size=hidden,
+        embedding=embedding,
+        layers=distinct,
+        runs=runs,
+        final_norm=final_norm,
+        **fields,
+    )
+
+
+def decoder_model(r: Reader, stack: Stack, head: Head | None, **fields: Any) -> Model:
+    """A model of one decoder stack."""
+    return Model(
+        name="",
+        model_type=r.model_type,
+        stacks=(stack,),
+        head=head,
+        dtype=dtype_of(r),
+        max_position_embeddings=optional(r, "max_position_embeddings"),
+        quantization=quantization_of(r),
+        **fields,
+    )
+
+
+def dtype_of(r: Reader) -> str | None:
+    """The dtype that the config names: ``dtype`` in newer files, ``torch_dtype`` in older ones."""
+    value = r.config.get("dtype") or r.config.get("torch_dtype")
+    if value is not None and not isinstance(value, str):
+        raise r.error("torch_dtype", f"is {value!r}; expected a name such as bfloat16")
+    return value.removeprefix("torch.") if value else None
+
+
+def quantization_of(r: Reader) -> str | None:
+    """The method of ``quantization_config``; it changes stored bytes, not how many parameters there are."""
+    method = r.mapping("quantization_config").get("quant_method")
+    return str(method) if method else None
+
+
+def llama_like(
+    r: Reader,
+    *,
+    qkv_bias: bool = False,
+    o_bias: bool = False,
+    mlp_bias: bool = False,
+    qk_norm: QKNorm | None = None,
+    default_windows: list[str] | None = None,
+    theta: float | None = None,
+) -> Model:
+    """Pre-norm RMSNorm, rotary GQA, SwiGLU: Llama and everything shaped like it."""
+    num_layers = r.layers()
+    norm = rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps"))
+    position = rope.rotary(r, head_dims(r)[3], theta=theta)
+    feed_forward = swiglu(r, bias=mlp_bias)
+
+    def layer(window: int | None) -> Layer:
+        attention = self_attention(
+            r, position=position, qkv_bias=qkv_bias, o_bias=o_bias, qk_norm=qk_norm, window=window
+        )
+        return pre_norm(attention, feed_forward, norm=norm)
+
+    per_layer = (
+        windows(r, num_layers, default=default_windows) if "layer_types" in r.defaults or default_windows else []
+    )
+    made = {window: layer(window) for window in dict.fromkeys(per_layer or [None])}
+    layers = [(made[window], 1) for window in per_layer] or [(made[None], num_layers)]
+    stack = decoder_stack(r, layers, final_norm=norm)
+    head = causal_head(r, input_size=r.integer("hidden_size"), vocab_size=r.integer("vocab_size"))
+    return decoder_model(r, stack, head)

@@ -1,0 +1,98 @@
+"""``architectures`` decides the head: a language model, a classifier, or the bare model."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from txcalc.architecture import Head, Role
+from txcalc.configs.reader import Reader, shown
+
+Task = Literal[
+    "causal_lm", "masked_lm", "seq2seq_lm", "base", "sequence_classification", "token_classification",
+    "question_answering", "pretraining", "multiple_choice", "next_sentence",
+]  # fmt: skip
+
+_ENDINGS: Final[tuple[tuple[str, Task], ...]] = (
+    ("ForCausalLM", "causal_lm"),
+    ("LMHeadModel", "causal_lm"),
+    ("ForMaskedLM", "masked_lm"),
+    ("ForConditionalGeneration", "seq2seq_lm"),
+    ("ForSequenceClassification", "sequence_classification"),
+    ("ForTokenClassification", "token_classification"),
+    ("ForQuestionAnswering", "question_answering"),
+    ("ForMultipleChoice", "multiple_choice"),
+    ("ForNextSentencePrediction", "next_sentence"),
+    ("ForPreTraining", "pretraining"),
+    ("Model", "base"),
+)
+
+
+def task_of(r: Reader, default: Task) -> Task:
+    """What the model is for, from the first entry of ``architectures``; ``default`` where there is none, and said."""
+    names = r.config.get("architectures")
+    if names is None or names == []:
+        r.notes.append(f"no architectures in the config: taken as {default.replace('_', ' ')}")
+        return default
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise r.error("architectures", f"is {shown(names)}; expected a list of class names")
+    for ending, task in _ENDINGS:
+        if names[0].endswith(ending):
+            return task
+    r.reasons.append(f"architectures = {names[0]}: not a head that txcalc knows, taken as {default.replace('_', ' ')}")
+    return default
+
+
+def num_labels(r: Reader) -> int:
+    """Outputs of a classifier: the entries of ``id2label``, else ``num_labels``, else 2."""
+    labels = r.mapping("id2label")
+    if labels:
+        return len(labels)
+    return r.integer("num_labels") if r.config.get("num_labels") is not None else 2
+
+
+def causal_head(
+    r: Reader,
+    *,
+    input_size: int,
+    vocab_size: int,
+    bias: bool = False,
+    softcap: float | None = None,
+    scale: float = 1.0,
+    default: Task = "causal_lm",
+    role: Role = "decoder",
+) -> Head | None:
+    """The head of a decoder-only model, any task that decoder-only models are published with."""
+    task = task_of(r, default)
+    tied = (
+        r.flag("tie_word_embeddings") if r.has("tie_word_embeddings") or "tie_word_embeddings" in r.defaults else False
+    )
+    match task:
+        case "base":
+            return None
+        case "sequence_classification":  # transformers' generic one: no bias, reads the last token
+            return Head(
+                kind="classifier",
+                input_size=input_size,
+                output_size=num_labels(r),
+                tied=False,
+                pooled=True,
+                tied_to=role,
+            )
+        case "token_classification":
+            return Head(
+                kind="classifier", input_size=input_size, output_size=num_labels(r), tied=False, bias=True, tied_to=role
+            )
+        case "question_answering":
+            return Head(kind="classifier", input_size=input_size, output_size=2, tied=False, bias=True, tied_to=role)
+        case "masked_lm" | "pretraining" | "multiple_choice" | "next_sentence":
+            r.reasons.append(f"a {task.replace('_', ' ')} head is not known for {r.model_type}, taken as causal lm")
+    return Head(
+        kind="lm",
+        input_size=input_size,
+        output_size=vocab_size,
+        tied=tied,
+        bias=bias,
+        softcap=softcap,
+        scale=scale,
+        tied_to=role,
+    )

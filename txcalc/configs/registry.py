@@ -1,0 +1,93 @@
+"""Which model types are known, and the one door from a config to a Model.
+
+Every family module holds ``TYPES``: model type -> ``ModelType``. ``MODULE_OF`` says which module that is, so that one
+command loads one family; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Final
+
+from txcalc.architecture import Model
+from txcalc.configs.reader import Reader, shown
+from txcalc.errors import ModelError
+from txcalc.record import Record
+
+
+class ModelType(Record):
+    """How configs of one type are read.
+
+    ``build`` makes the Model; ``defaults`` and ``aliases`` are the Reader's; ``origin`` says where defaults were read.
+    """
+
+    build: Callable[[Reader], Model]
+    defaults: Mapping[str, Any]
+    aliases: Mapping[str, str] = {}
+    origin: str = ""
+
+
+_MODULES: Final = {
+    "llama": "llama mistral",
+}
+MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
+
+REFUSED: Final = {
+    "rwkv": "an RNN with time-mixing that is not attention; not a transformer",
+    "xlstm": "an LSTM variant; not a transformer",
+}
+
+
+def known_types() -> list[str]:
+    """Every model type that has an adapter, sorted."""
+    return sorted(MODULE_OF)
+
+
+def model_type_of(config: Mapping[str, Any]) -> str:
+    """The config's model type.
+
+    Raises:
+        ModelError: none, not a string, refused, or unknown (nearest names in the hint).
+    """
+    name = config.get("model_type")
+    if name is None:
+        raise ModelError("the config has no model_type", f'add "model_type": one of {len(MODULE_OF)} known types')
+    if not isinstance(name, str):
+        raise ModelError(f"model_type is {shown(name)}; expected a string")
+    if name in REFUSED:
+        raise ModelError(f"model_type {name!r} is refused: {REFUSED[name]}")
+    if name not in MODULE_OF:
+        near = get_close_matches(name, MODULE_OF, n=3, cutoff=0.5)
+        hint = f"nearest known types: {', '.join(near)}" if near else "txcalc cards lists models that are known"
+        raise ModelError(f"unknown model_type {shown(name)}", hint)
+    return name
+
+
+def type_of(model_type: str) -> ModelType:
+    """The adapter of a known model type."""
+    found: ModelType = import_module(f"txcalc.configs.{MODULE_OF[model_type]}").TYPES[model_type]
+    return found
+
+
+def architecture_of(config: Mapping[str, Any], *, name: str = "", strict: bool = False) -> Model:
+    """The Model that a config.json describes.
+
+    ``strict`` makes an error of what would otherwise be an estimate.
+
+    Raises:
+        ModelError: an unknown type, a field that is missing, of the wrong type or out of range.
+    """
+    kind = type_of(model_type_of(config))
+    reader = Reader(config, defaults=kind.defaults, aliases=kind.aliases, origin=kind.origin)
+    model = kind.build(reader)
+    reasons = (*model.reasons, *reader.all_reasons())
+    if strict and reasons:
+        raise ModelError(f"not understood: {reasons[0]}", "leave out --strict to get an estimate")
+    return model.replace(
+        name=name or model.name or reader.model_type,
+        reasons=reasons,
+        assumed=tuple(reader.assumed()),
+        notes=(*model.notes, *reader.all_notes()),
+    )

@@ -1,0 +1,133 @@
+"""Rotary settings as configs write them: ``rope_theta`` and ``rope_scaling``, or ``rope_parameters`` in newer files.
+
+They bear on no count, but the reference model runs them. A scaling that is not known makes the result an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from txcalc.architecture import (
+    DynamicScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    RopeScaling,
+    Rotary,
+    YarnScaling,
+)
+from txcalc.configs.reader import Reader
+
+DEFAULTS: Final = {"rope_theta": 10_000.0, "rope_scaling": None, "rope_parameters": None, "partial_rotary_factor": None}
+
+
+def rotary(
+    r: Reader,
+    head_dim: int,
+    *,
+    theta: float | None = None,
+    factor: float = 1.0,
+    interleaved: bool = False,
+    layer_type: str = "",
+    scaled: bool = True,
+) -> Rotary:
+    """The rotary setting of a layer, on ``head_dim`` channels or the part of them that the config says.
+
+    ``theta`` and ``factor`` are the type's defaults; ``layer_type`` picks one of several settings where
+    ``rope_parameters`` holds one per kind of layer; ``scaled=False`` leaves ``rope_scaling`` to other layers.
+    """
+    settings = parameters(r, layer_type)
+    base = settings.get("rope_theta") or _plain(r, "rope_theta") or theta or 10_000.0
+    part = settings.get("partial_rotary_factor") or _plain(r, "partial_rotary_factor") or factor
+    return Rotary(
+        theta=float(base),
+        rotary_dim=int(head_dim * part),
+        interleaved=interleaved,
+        scaling=_scaling(r, settings) if scaled else None,
+        max_position_embeddings=_plain(r, "max_position_embeddings") or 0,
+    )
+
+
+def parameters(r: Reader, layer_type: str = "") -> Mapping[str, Any]:
+    """The settings object: ``rope_scaling`` first, then ``rope_parameters``, the entry of ``layer_type`` if nested."""
+    chosen = r.mapping("rope_scaling") or r.mapping("rope_parameters")
+    r.ignore("rope_scaling", "rope_parameters", "rope_theta", "partial_rotary_factor")
+    inner = chosen.get(layer_type) if layer_type else None
+    if isinstance(inner, Mapping):
+        return inner
+    return {} if any(isinstance(value, Mapping) for value in chosen.values()) else chosen
+
+
+def _plain(r: Reader, name: str) -> Any:
+    value = r.raw(name) if r.has(name) or name in r.defaults else None
+    return None if value is None else r.number(name) if name != "max_position_embeddings" else r.integer(name)
+
+
+def _scaling(r: Reader, settings: Mapping[str, Any]) -> RopeScaling | None:
+    kind = settings.get("rope_type") or settings.get("type") or "default"
+    number = _numbers(r, settings)
+    trained = int(
+        (_plain(r, "original_max_position_embeddings") if r.has("original_max_position_embeddings") else 0)
+        or settings.get("original_max_position_embeddings")
+        or _plain(r, "max_position_embeddings")
+        or 0
+    )
+    match kind:
+        case "default" | "mrope":
+            return None
+        case "linear":
+            return LinearScaling(factor=number("factor", 1.0))
+        case "dynamic":
+            return DynamicScaling(factor=number("factor", 1.0), original_max_position_embeddings=trained)
+        case "yarn":
+            return _yarn(settings, number, trained)
+        case "longrope" | "su":
+            return _longrope(r, settings, number, trained)
+        case "llama3":
+            return Llama3Scaling(
+                factor=number("factor", 8.0),
+                low_freq_factor=number("low_freq_factor", 1.0),
+                high_freq_factor=number("high_freq_factor", 4.0),
+                original_max_position_embeddings=trained,
+            )
+    r.reasons.append(f"rope_scaling of kind {kind!r} is not known")
+    return None
+
+
+def _yarn(settings: Mapping[str, Any], number: Any, trained: int) -> YarnScaling:
+    optional = {
+        name: number(name, 0.0) for name in ("mscale", "mscale_all_dim", "attention_factor") if settings.get(name)
+    }
+    return YarnScaling(
+        factor=number("factor", 1.0),
+        original_max_position_embeddings=trained,
+        beta_fast=number("beta_fast", 32.0),
+        beta_slow=number("beta_slow", 1.0),
+        truncate=bool(settings.get("truncate", True)),
+        **optional,
+    )
+
+
+def _longrope(r: Reader, settings: Mapping[str, Any], number: Any, trained: int) -> LongRopeScaling:
+    longest = _plain(r, "max_position_embeddings") or trained
+    factor = number("factor", 0.0) or (longest / trained if trained else 1.0)
+    return LongRopeScaling(
+        short_factor=tuple(float(value) for value in settings.get("short_factor") or ()),
+        long_factor=tuple(float(value) for value in settings.get("long_factor") or ()),
+        original_max_position_embeddings=trained,
+        factor=factor,
+        attention_factor=number("attention_factor", 0.0) or None,
+    )
+
+
+def _numbers(r: Reader, settings: Mapping[str, Any]) -> Any:
+    def number(name: str, default: float) -> float:
+        value = settings.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise r.error("rope_scaling", f"has {name} {value!r}; expected a number")
+        return float(value)
+
+    return number

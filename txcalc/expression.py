@@ -1,0 +1,144 @@
+"""Integers that remember the arithmetic they came from.
+
+Formulas are written as plain Python on these, so the formula that a reader is shown is the one that was evaluated:
+
+    >>> D, F = symbol("D", 4096), symbol("F", 14336)
+    >>> up = 2 * D * F
+    >>> int(up), up.formula(), up.substituted()
+    (117440512, '2 * D * F', '2 * 4,096 * 14,336')
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_PRECEDENCE: Final = {"+": 1, "-": 1, "*": 2, "//": 2, "%": 2}
+_ATOM: Final = 9
+
+
+class Expression(int):
+    """An int with its derivation: an operator and its operands, a named symbol, or a bare number."""
+
+    operator: str
+    operands: tuple[int, ...]
+    name: str
+
+    def _join(self, value: int, operator: str, left: int, right: int) -> Expression:
+        made = int.__new__(Expression, value)
+        made.operator, made.operands, made.name = operator, (left, right), ""
+        return made
+
+    def __add__(self, other: int) -> Expression:
+        return self._join(int(self) + int(other), "+", self, other)
+
+    def __radd__(self, other: int) -> Expression:
+        return self._join(int(other) + int(self), "+", other, self)
+
+    def __sub__(self, other: int) -> Expression:
+        return self._join(int(self) - int(other), "-", self, other)
+
+    def __rsub__(self, other: int) -> Expression:
+        return self._join(int(other) - int(self), "-", other, self)
+
+    def __mul__(self, other: int) -> Expression:
+        return self._join(int(self) * int(other), "*", self, other)
+
+    def __rmul__(self, other: int) -> Expression:
+        return self._join(int(other) * int(self), "*", other, self)
+
+    def __floordiv__(self, other: int) -> Expression:
+        return self._join(int(self) // int(other), "//", self, other)
+
+    def __rfloordiv__(self, other: int) -> Expression:
+        return self._join(int(other) // int(self), "//", other, self)
+
+    def __mod__(self, other: int) -> Expression:
+        return self._join(int(self) % int(other), "%", self, other)
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        return int, (int(self),)
+
+    def formula(self) -> str:
+        """The arithmetic in names: ``2 * D * F``."""
+        return _render(self, substituted=False)
+
+    def substituted(self) -> str:
+        """The arithmetic in values: ``2 * 4,096 * 14,336``."""
+        return _render(self, substituted=True)
+
+    def symbols(self) -> dict[str, int]:
+        """Every symbol in the arithmetic with its value, in order of appearance."""
+        found: dict[str, int] = {}
+        _collect(self, found)
+        return found
+
+
+def symbol(name: str, value: int) -> Expression:
+    """``value`` under a name of the legend (see ``txcalc.symbols``)."""
+    made = int.__new__(Expression, value)
+    made.operator, made.operands, made.name = "", (), name
+    return made
+
+
+def minimum(left: int, right: int) -> Expression:
+    """The smaller of two, shown as ``min(a, b)``."""
+    return _call("min", min(int(left), int(right)), left, right)
+
+
+def maximum(left: int, right: int) -> Expression:
+    """The larger of two, shown as ``max(a, b)``."""
+    return _call("max", max(int(left), int(right)), left, right)
+
+
+def ceil_div(left: int, right: int) -> Expression:
+    """Division rounded up, shown as ``ceil(a / b)``."""
+    return _call("ceil", -(-int(left) // int(right)), left, right)
+
+
+def exact(value: int) -> Expression:
+    """``value`` as an Expression, whatever int it was."""
+    return value if isinstance(value, Expression) else symbol("", value)
+
+
+def _call(name: str, value: int, left: int, right: int) -> Expression:
+    made = int.__new__(Expression, value)
+    made.operator, made.operands, made.name = name, (left, right), ""
+    return made
+
+
+def _render(value: int, *, substituted: bool) -> str:
+    return _text(value, substituted)[0]
+
+
+def _text(value: int, substituted: bool) -> tuple[str, int]:
+    """Text of an operand and how tightly it binds."""
+    if not isinstance(value, Expression) or not value.operator:
+        name = getattr(value, "name", "")
+        return (name if name and not substituted else f"{int(value):,}"), _ATOM
+    (left, left_binds), (right, right_binds) = (_text(operand, substituted) for operand in value.operands)
+    match value.operator:
+        case "min" | "max":
+            return f"{value.operator}({left}, {right})", _ATOM
+        case "ceil":
+            right = right if right_binds > _PRECEDENCE["*"] else f"({right})"
+            left = left if left_binds >= _PRECEDENCE["*"] else f"({left})"
+            return f"ceil({left} / {right})", _ATOM
+        case operator:
+            binds = _PRECEDENCE[operator]
+            left = left if left_binds >= binds else f"({left})"
+            needs_more = right_binds < binds or (right_binds == binds and operator in "-//%")
+            right = f"({right})" if needs_more or (operator == "*" and _divides(value.operands[1])) else right
+            return f"{left} {operator} {right}", binds
+
+
+def _divides(value: int) -> bool:
+    return isinstance(value, Expression) and value.operator in {"//", "%"}
+
+
+def _collect(value: int, found: dict[str, int]) -> None:
+    if not isinstance(value, Expression):
+        return
+    if value.name:
+        found[value.name] = int(value)
+    for operand in value.operands:
+        _collect(operand, found)

@@ -1,0 +1,264 @@
+"""How many parameters: every distinct trainable tensor once; buffers never.
+
+Tied and shared tensors are counted where they are stored. Sources are the papers that define each part; the counts are
+``derived:`` from the shapes of its matrices, [in, out] being in * out and a bias out.
+"""
+
+from __future__ import annotations
+
+from txcalc.architecture import (
+    AudioEmbedding,
+    Branch,
+    Connector,
+    Head,
+    InputEmbedding,
+    Layer,
+    MixtureOfExperts,
+    Model,
+    PatchEmbedding,
+    Projection,
+    Residual,
+    Sinusoidal,
+    Stack,
+    TokenEmbedding,
+)
+from txcalc.expression import Expression, exact, symbol
+from txcalc.formulas.params_sublayers import (
+    expert_params,
+    linear,
+    norm_params,
+    sublayer_params,
+)
+from txcalc.result import Node, leaf, times, total
+
+CONVENTION = "each distinct trainable tensor once; tied and shared tensors where they are stored; no buffers"
+
+
+def params(model: Model) -> Node:
+    """Parameters of a model, by component and kind of layer.
+
+    Headline figures below the root: ``params.total``, ``embedding``, ``head``, ``non_embedding``, ``active``,
+    ``active_without_embedding``.
+    """
+    seen: set[str] = set()
+    stacks = [stack_params(stack, seen) for stack in model.stacks]
+    towers = [connector_params(connector) for connector in model.connectors]
+    head = head_params(model.head) if model.head else None
+    everything = total("total", "parameters", [*stacks, *towers, head], key="params.total", convention=CONVENTION)
+    return total("params", "parameters", [everything, *_views(model, everything, head)], convention=CONVENTION)
+
+
+def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:
+    """The same parameters seen otherwise: what is embedding, head and the rest, and what one token uses."""
+    main = [node for _, node in everything.walk() if node.key == "params.embedding"]
+    embedding = exact(sum(int(node.value) for node in main))
+    whole = symbol("total", int(everything.value))
+    tables, matrix = symbol("embedding", embedding), symbol("head", int(head.value) if head else 0)
+    active = whole - _unused_experts(model)
+    views = [] if main else [leaf("embedding", "parameters", 0, key="params.embedding", aside=True)]
+    views += [] if head else [leaf("head", "parameters", 0, key="params.head", aside=True)]
+    return [
+        *views,
+        leaf("non_embedding", "parameters", whole - tables - matrix, key="params.non_embedding", aside=True),
+        leaf("active", "parameters", active, key="params.active", aside=True, convention=_ACTIVE),
+        leaf(
+            "active_without_embedding",
+            "parameters",
+            symbol("active", int(active)) - tables,
+            key="params.active_without_embedding",
+            aside=True,
+            convention=_ACTIVE,
+        ),
+    ]
+
+
+_ACTIVE = "what one token's forward pass uses: everything but the routed experts it is not sent to"
+
+
+def _unused_experts(model: Model) -> Expression:
+    unused: Expression = exact(0)
+    for stack in model.stacks:
+        for layer, count in zip(stack.layers, stack.counts(), strict=True):
+            for moe in layer.sublayers():
+                if isinstance(moe, MixtureOfExperts):
+                    chosen = symbol("num_experts_per_tok", moe.num_experts_per_tok)
+                    each = symbol("expert", int(expert_params(moe).value))
+                    idle = symbol("L", count) * (symbol("E", moe.num_experts) - chosen) * each
+                    unused = unused + idle if int(unused) else idle
+    return unused
+
+
+# ---- stacks ---------------------------------------------------------------------------------------------------------
+
+
+def stack_params(stack: Stack, seen: set[str]) -> Node:
+    """One stack: its embedding, each kind of layer times how often it is stored, its final norm.
+
+    ``seen`` holds the names of shared layers that were counted already.
+    """
+    headline = stack.role in ("decoder", "encoder") or not seen
+    layers = [
+        times(_layer_name(stack, index), "parameters", _stored(layer, count, seen), [*layer_params(layer)])
+        for index, (layer, count) in enumerate(zip(stack.layers, stack.counts(), strict=True))
+    ]
+    parts: list[Node | None] = [
+        embedding_params(stack.embedding, key="params.embedding" if headline else ""),
+        *layers,
+        _stack_tables(stack),
+        norm_params("final_norm", stack.final_norm),
+        projection_params("out_projection", stack.out_projection),
+        linear("pooler", symbol("D", stack.hidden_size), symbol("D", stack.hidden_size), bias=stack.pooler.bias)
+        if stack.pooler
+        else None,
+    ]
+    return total(stack.role, "parameters", parts)
+
+
+def _layer_name(stack: Stack, index: int) -> str:
+    return "layers" if len(stack.layers) == 1 else f"layers of kind {index + 1}"
+
+
+def _stored(layer: Layer, count: int, seen: set[str]) -> Expression:
+    """How many copies of a layer hold parameters of their own."""
+    if not layer.shared:
+        return symbol("L", count)
+    first = layer.shared not in seen
+    seen.add(layer.shared)
+    return symbol("stored_once", int(first))
+
+
+def _stack_tables(stack: Stack) -> Node | None:
+    """Tables that every layer of the stack reads: T5's relative bias, DeBERTa's relative positions."""
+    D = symbol("D", stack.hidden_size)
+    if stack.relative_bias is not None:
+        buckets = symbol("num_buckets", stack.relative_bias.num_buckets)
+        return leaf("relative_bias", "parameters", buckets * symbol("N", stack.relative_bias_heads))
+    if stack.disentangled is not None:
+        table = leaf("relative_positions", "parameters", 2 * symbol("span", stack.disentangled.span) * D)
+        return total("disentangled", "parameters", [table, norm_params("norm", stack.disentangled_norm)])
+    return None
+
+
+def layer_params(layer: Layer) -> list[Node]:
+    """Every sublayer and norm of one layer, in order."""
+    return [node for step in layer.steps for node in _step_params(step)]
+
+
+def _step_params(step: Residual) -> list[Node]:
+    shared = [norm_params("norm", step.norm_in)]
+    branches = [node for branch in step.branches for node in _branch_params(branch)]
+    after = [norm_params("output_norm", step.norm_out), norm_params("post_norm", step.norm_after)]
+    return [node for node in (*shared, *branches, *after) if node is not None]
+
+
+def _branch_params(branch: Branch) -> list[Node | None]:
+    width = branch.sublayer.hidden_size
+    return [
+        norm_params("norm", branch.norm_in),
+        sublayer_params(branch.sublayer),
+        norm_params("output_norm", branch.norm_out),
+        leaf("layer_scale", "parameters", symbol("D", width)) if branch.layer_scale else None,
+    ]
+
+
+# ---- embeddings and heads -------------------------------------------------------------------------------------------
+
+
+def embedding_params(embedding: InputEmbedding, key: str = "") -> Node:
+    """Input tables and what follows them; the tables alone are ``params.embedding``."""
+    match embedding:
+        case TokenEmbedding():
+            tables, rest = _token_tables(embedding), _token_rest(embedding)
+        case PatchEmbedding():
+            tables, rest = _patch_tables(embedding), [norm_params("norm", embedding.norm)]
+        case AudioEmbedding():
+            tables, rest = _audio_tables(embedding), []
+    return total(
+        "input",
+        "parameters",
+        [total("embedding", "parameters", tables, key=key), *rest],
+    )
+
+
+def _token_tables(embedding: TokenEmbedding) -> list[Node | None]:
+    V, D = symbol("V", embedding.vocab_size), _embedding_width(embedding)
+    own = embedding.shared_with is None
+    types = symbol("type_vocab_size", embedding.token_types)
+    return [
+        leaf("tokens", "parameters", V * D) if own else None,
+        _position_table(embedding.positions),
+        leaf("token_types", "parameters", types * D) if embedding.token_types else None,
+    ]
+
+
+def _embedding_width(embedding: TokenEmbedding) -> Expression:
+    own_width = embedding.projection is not None
+    return symbol("embedding_size" if own_width else "D", embedding.embedding_size)
+
+
+def _position_table(positions: object) -> Node | None:
+    rows, width = getattr(positions, "rows", 0), getattr(positions, "width", 0)
+    if positions is None or (isinstance(positions, Sinusoidal) and not positions.stored):
+        return None
+    return leaf("positions", "parameters", symbol("rows", rows) * symbol("D", width))
+
+
+def _token_rest(embedding: TokenEmbedding) -> list[Node | None]:
+    return [norm_params("norm", embedding.norm), projection_params("projection", embedding.projection)]
+
+
+def _patch_tables(embedding: PatchEmbedding) -> list[Node | None]:
+    C, P, D = (
+        symbol("num_channels", embedding.num_channels),
+        symbol("patch_size", embedding.patch_size),
+        symbol("D", embedding.hidden_size),
+    )
+    extra = embedding.extra_tokens + embedding.mask_token
+    return [
+        leaf("patches", "parameters", C * P * P * D + D if embedding.bias else C * P * P * D),
+        leaf("extra_tokens", "parameters", symbol("extra_tokens", extra) * D) if extra else None,
+        _position_table(embedding.positions),
+    ]
+
+
+def _audio_tables(embedding: AudioEmbedding) -> list[Node | None]:
+    D, kernel = symbol("D", embedding.hidden_size), symbol("kernel", embedding.conv_kernel)
+    mel = symbol("num_mel_bins", embedding.num_mel_bins)
+    return [
+        leaf("conv1", "parameters", mel * kernel * D + D),
+        leaf("conv2", "parameters", D * kernel * D + D),
+        _position_table(embedding.positions),
+    ]
+
+
+def projection_params(name: str, projection: Projection | None) -> Node | None:
+    """A plain linear map."""
+    if projection is None:
+        return None
+    size_in, size_out = symbol("in", projection.in_size), symbol("out", projection.out_size)
+    return linear(name, size_in, size_out, bias=projection.bias)
+
+
+def connector_params(connector: Connector) -> Node:
+    """What stands between a tower and the decoder."""
+    projections = [projection_params("projection", projection) for projection in connector.projections]
+    return total("connector", "parameters", [norm_params("norm", connector.norm), *projections])
+
+
+def head_params(head: Head) -> Node:
+    """The head's own parameters: none of the matrix where that is tied to an input table."""
+    D, V = symbol("D", head.input_size), symbol("V" if head.kind != "classifier" else "num_labels", head.output_size)
+    parts: list[Node | None] = []
+    if head.transform is not None:
+        parts.append(projection_params("dense", head.transform.dense))
+        parts.append(norm_params("norm", head.transform.norm))
+        D = symbol("embedding_size", head.transform.dense.out_size)
+    if not head.tied:
+        parts.append(leaf("matrix", "parameters", D * V))
+    if head.bias:
+        parts.append(leaf("bias", "parameters", V))
+    return total("head", "parameters", parts, key="params.head", note=_tied_note(head))
+
+
+def _tied_note(head: Head) -> str:
+    return f"the output matrix is the {head.tied_to}'s token table, counted there" if head.tied else ""

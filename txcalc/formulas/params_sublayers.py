@@ -1,0 +1,344 @@
+"""Parameters of each kind of sublayer: one function a kind, chosen by a match that mypy proves complete."""
+
+from __future__ import annotations
+
+from txcalc.architecture import (
+    CrossAttention,
+    Disentangled,
+    FeedForward,
+    FourierMixing,
+    GatedDeltaNet,
+    Indexer,
+    LatentAttention,
+    LinearAttention,
+    Mamba,
+    Mamba2,
+    MixtureOfExperts,
+    Norm,
+    QKNorm,
+    RealGatedRecurrence,
+    RelativeBias,
+    RelativeKeys,
+    SelfAttention,
+    ShortConvolution,
+    Sublayer,
+)
+from txcalc.expression import Expression, symbol
+from txcalc.formulas.letters import head_widths
+from txcalc.result import Node, leaf, times, total
+
+
+def sublayer_params(sublayer: Sublayer) -> Node:
+    """Parameters of one sublayer, without the norms around it."""
+    match sublayer:
+        case SelfAttention():
+            return _self_attention(sublayer)
+        case CrossAttention():
+            return _cross_attention(sublayer)
+        case LatentAttention():
+            return _latent_attention(sublayer)
+        case FeedForward():
+            return feed_forward_params(sublayer)
+        case MixtureOfExperts():
+            return _mixture(sublayer)
+        case Mamba():
+            return _mamba(sublayer)
+        case Mamba2():
+            return _mamba2(sublayer)
+        case GatedDeltaNet():
+            return _gated_delta_net(sublayer)
+        case LinearAttention():
+            return _linear_attention(sublayer)
+        case RealGatedRecurrence():
+            return _real_gated_recurrence(sublayer)
+        case ShortConvolution():
+            return _short_convolution(sublayer)
+        case FourierMixing():
+            return total("fourier_mixing", "parameters", [])
+
+
+def linear(name: str, size_in: int, size_out: int, *, bias: bool) -> Node:
+    """A matrix [size_in, size_out] and perhaps a bias [size_out]."""
+    return leaf(name, "parameters", size_in * size_out + size_out if bias else size_in * size_out)
+
+
+def norm_params(name: str, norm: Norm | None) -> Node | None:
+    """A norm's weight and bias; None where it has neither."""
+    if norm is None or not (norm.weight or norm.bias):
+        return None
+    D = symbol("D", norm.width)
+    return leaf(name, "parameters", 2 * D if norm.weight and norm.bias else 1 * D)
+
+
+# ---- attention ------------------------------------------------------------------------------------------------------
+
+
+def _self_attention(a: SelfAttention) -> Node:
+    """Vaswani et al. 2017, section 3.2.2; grouped heads: Ainslie et al. 2023."""
+    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
+    K = symbol("K", a.num_key_value_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    own_kv = a.kv_source is None
+    parts = [
+        linear("q_proj", D, N * H, bias=a.q_bias),
+        linear("k_proj", D, K * H, bias=a.k_bias) if own_kv else None,
+        linear("v_proj", D, K * Hv, bias=a.v_bias) if own_kv and not a.k_equals_v else None,
+        linear("o_proj", N * Hv, D, bias=a.o_bias),
+        _gate(a),
+        _qk_norm(a.qk_norm, N, K if own_kv else None, H),
+        norm_params("out_norm", a.out_norm),
+        leaf("sinks", "parameters", 1 * N) if a.sinks else None,
+        _global_projections(a),
+        _position_params(a),
+    ]
+    return total("attention", "parameters", parts)
+
+
+def _gate(a: SelfAttention) -> Node | None:
+    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
+    _, Hv = head_widths(a.head_dim, a.v_head_dim)
+    match a.gate:
+        case "none":
+            return None
+        case "channel":
+            return linear("gate_proj", D, N * Hv, bias=a.q_bias)
+        case "head":
+            return linear("gate_proj", D, N, bias=False)
+
+
+def _qk_norm(norm: QKNorm | None, N: int, K: int | None, H: int) -> Node | None:
+    if norm is None or not norm.weight:
+        return None
+    tensors = 1 + norm.bias
+    if norm.scope == "head":
+        return leaf("qk_norm", "parameters", (2 if K is not None else 1) * tensors * H)
+    heads = N + K if K is not None else N
+    return leaf("qk_norm", "parameters", tensors * heads * H if norm.bias else heads * H)
+
+
+def _global_projections(a: SelfAttention) -> Node | None:
+    if a.global_tokens is None:
+        return None
+    D = symbol("D", a.hidden_size)
+    return leaf("global_qkv", "parameters", 3 * (D * D + D) if a.global_tokens.bias else 3 * D * D)
+
+
+def _position_params(a: SelfAttention) -> Node | None:
+    match a.position:
+        case RelativeBias(table="layer"):
+            buckets = symbol("num_buckets", a.position.num_buckets)
+            return leaf("relative_bias", "parameters", buckets * symbol("N", a.num_attention_heads))
+        case Disentangled(share_key=False):
+            D = symbol("D", a.hidden_size)
+            kinds = int(a.position.content_to_position) + int(a.position.position_to_content)
+            return leaf("position_projections", "parameters", kinds * (D * D + D))
+        case RelativeKeys():
+            rows = symbol("rows", a.position.rows)
+            return leaf("relative_keys", "parameters", (2 * rows - 1) * symbol("H", a.head_dim))
+        case _:
+            return None
+
+
+def _cross_attention(a: CrossAttention) -> Node:
+    """Vaswani et al. 2017, section 3.2.3: queries from the decoder, keys and values from the encoder."""
+    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
+    source = D if a.source_size == a.hidden_size else symbol("source_size", a.source_size)
+    K = symbol("K", a.num_key_value_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    parts = [
+        linear("q_proj", D, N * H, bias=a.q_bias),
+        linear("k_proj", source, K * H, bias=a.k_bias),
+        linear("v_proj", source, K * Hv, bias=a.v_bias),
+        linear("o_proj", N * Hv, D, bias=a.o_bias),
+        _qk_norm(a.qk_norm, N, K, H),
+    ]
+    return total("cross_attention", "parameters", parts)
+
+
+def _latent_attention(a: LatentAttention) -> Node:
+    """DeepSeek-V2 (arXiv 2405.04434), section 2.1.2, equations 9 to 19."""
+    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
+    nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
+    latent, v = symbol("kv_lora_rank", a.kv_lora_rank), symbol("v_head_dim", a.v_head_dim)
+    parts = [
+        *_latent_queries(a, D, N, nope + rope),
+        linear("kv_a_proj", D, latent + rope, bias=a.bias),
+        leaf("kv_a_norm", "parameters", 1 * latent),
+        linear("kv_b_proj", latent, N * (nope + v), bias=False),
+        linear("o_proj", N * v, D, bias=a.bias),
+        _indexer(a.indexer, D) if a.indexer else None,
+    ]
+    return total("attention", "parameters", parts)
+
+
+def _latent_queries(a: LatentAttention, D: int, N: int, width: int) -> list[Node]:
+    if a.q_lora_rank is None:
+        return [linear("q_proj", D, N * width, bias=False)]
+    rank = symbol("q_lora_rank", a.q_lora_rank)
+    return [
+        linear("q_a_proj", D, rank, bias=a.bias),
+        leaf("q_a_norm", "parameters", 1 * rank),
+        linear("q_b_proj", rank, N * width, bias=False),
+    ]
+
+
+def _indexer(i: Indexer, D: int) -> Node:
+    """DeepSeek-V3.2, section 2.1."""
+    heads, width = symbol("index_n_heads", i.num_heads), symbol("index_head_dim", i.head_dim)
+    parts = [
+        linear("q_proj", symbol("q_lora_rank", i.query_size), heads * width, bias=False),
+        linear("k_proj", D, width, bias=False),
+        leaf("k_norm", "parameters", 2 * width),
+        linear("head_weights", D, heads, bias=False),
+    ]
+    return total("indexer", "parameters", parts)
+
+
+# ---- feed-forward ---------------------------------------------------------------------------------------------------
+
+
+def feed_forward_params(f: FeedForward, name: str = "feed_forward") -> Node:
+    """Vaswani et al. 2017, section 3.3; gated: Shazeer 2020, equation 6."""
+    D, F = symbol("D", f.hidden_size), symbol("F", f.intermediate_size)
+    parts = [
+        linear("gate_proj", D, F, bias=f.up_bias) if f.gated else None,
+        linear("up_proj", D, F, bias=f.up_bias),
+        linear("down_proj", F, D, bias=f.down_bias),
+        norm_params("norm", f.norm),
+    ]
+    return total(name, "parameters", parts)
+
+
+def expert_params(m: MixtureOfExperts) -> Node:
+    """One routed expert."""
+    return feed_forward_params(m.expert, "expert")
+
+
+def _mixture(m: MixtureOfExperts) -> Node:
+    """Shazeer et al. 2017; shared experts: DeepSeekMoE (Dai et al. 2024), section 3.2."""
+    D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
+    choices: int = E + symbol("zero_experts", m.router.zero_experts) if m.router.zero_experts else E
+    parts = [
+        linear("router", D, choices, bias=m.router.bias),
+        times("experts", "parameters", E, [expert_params(m)]),
+        feed_forward_params(m.shared_expert, "shared_expert") if m.shared_expert else None,
+        leaf("shared_expert_gate", "parameters", 1 * D) if m.shared_expert_gate else None,
+    ]
+    return total("mixture_of_experts", "parameters", parts)
+
+
+# ---- recurrent mixers -----------------------------------------------------------------------------------------------
+
+
+def _convolution(channels: int, kernel: int, *, bias: bool) -> Node:
+    """Depthwise: one filter of ``kernel`` taps a channel."""
+    taps = symbol("conv_kernel", kernel)
+    return leaf("conv", "parameters", channels * taps + channels if bias else channels * taps)
+
+
+def _mamba(m: Mamba) -> Node:
+    """Gu and Dao 2023 (arXiv 2312.00752), section 3."""
+    D, F = symbol("D", m.hidden_size), symbol("F", m.intermediate_size)
+    state, rank = symbol("state_size", m.state_size), symbol("time_step_rank", m.time_step_rank)
+    parts = [
+        linear("in_proj", D, 2 * F, bias=m.bias),
+        _convolution(F, m.conv_kernel, bias=m.conv_bias),
+        linear("x_proj", F, rank + 2 * state, bias=False),
+        linear("dt_proj", rank, F, bias=True),
+        leaf("A_log", "parameters", F * state),
+        leaf("D_skip", "parameters", 1 * F),
+        leaf("inner_norms", "parameters", rank + 2 * state) if m.inner_norms == "weighted" else None,
+        linear("out_proj", F, D, bias=m.bias),
+    ]
+    return total("mamba", "parameters", parts)
+
+
+def _mamba2(m: Mamba2) -> Node:
+    """Dao and Gu 2024 (arXiv 2405.21060), section 7."""
+    D, heads = symbol("D", m.hidden_size), symbol("num_heads", m.num_heads)
+    inner = heads * symbol("head_dim", m.head_dim)
+    grouped = symbol("n_groups", m.n_groups) * symbol("state_size", m.state_size)
+    parts = [
+        linear("in_proj", D, 2 * inner + 2 * grouped + heads, bias=m.bias),
+        _convolution(inner + 2 * grouped, m.conv_kernel, bias=m.conv_bias),
+        leaf("A_log, D_skip, dt_bias", "parameters", 3 * heads),
+        leaf("norm", "parameters", inner) if m.norm else None,
+        linear("out_proj", inner, D, bias=m.bias),
+    ]
+    return total("mamba2", "parameters", parts)
+
+
+def _gated_delta_net(g: GatedDeltaNet) -> Node:
+    """Yang et al. 2024 (arXiv 2412.06464), section 3.3; per-channel decay: Kimi Linear (arXiv 2510.26692)."""
+    D = symbol("D", g.hidden_size)
+    keys = symbol("num_k_heads", g.num_k_heads) * symbol("head_k_dim", g.head_k_dim)
+    heads, width = symbol("num_v_heads", g.num_v_heads), symbol("head_v_dim", g.head_v_dim)
+    values = heads * width
+    parts = [
+        linear("qkv_proj", D, 2 * keys + values, bias=False),
+        _convolution(2 * keys + values, g.conv_kernel, bias=False),
+        linear("beta_proj", D, heads, bias=False),
+        *_decay(g, D, heads),
+        *_output_gate(g, D, values),
+        leaf("norm", "parameters", 1 * width),
+        linear("o_proj", values, D, bias=False),
+    ]
+    return total("gated_delta_net", "parameters", parts)
+
+
+def _decay(g: GatedDeltaNet, D: Expression, heads: Expression) -> list[Node]:
+    if g.decay == "head":
+        return [linear("decay_proj", D, heads, bias=False), leaf("A_log, dt_bias", "parameters", 2 * heads)]
+    rank, keys = symbol("head_v_dim", g.head_v_dim), heads * symbol("head_k_dim", g.head_k_dim)
+    return [
+        linear("decay_a_proj", D, rank, bias=False),
+        linear("decay_b_proj", rank, keys, bias=False),
+        leaf("A_log, dt_bias", "parameters", heads + keys),
+    ]
+
+
+def _output_gate(g: GatedDeltaNet, D: Expression, values: Expression) -> list[Node]:
+    if g.gate_rank is None:
+        return [linear("gate_proj", D, values, bias=g.gate_bias)]
+    rank = symbol("gate_rank", g.gate_rank)
+    return [linear("gate_a_proj", D, rank, bias=False), linear("gate_b_proj", rank, values, bias=g.gate_bias)]
+
+
+def _linear_attention(a: LinearAttention) -> Node:
+    """Katharopoulos et al. 2020; Performer: Choromanski et al. 2021; lightning: MiniMax-01, section 2.2."""
+    D = symbol("D", a.hidden_size)
+    inner = symbol("N", a.num_heads) * symbol("H", a.head_dim)
+    gated = a.feature_map == "lightning"
+    parts = [
+        linear("qkv_proj", D, 3 * inner, bias=a.bias),
+        linear("gate_proj", D, inner, bias=False) if gated else None,
+        leaf("norm", "parameters", inner) if gated else None,
+        linear("o_proj", inner, D, bias=a.bias),
+    ]
+    return total("linear_attention", "parameters", parts)
+
+
+def _real_gated_recurrence(g: RealGatedRecurrence) -> Node:
+    """Griffin (De et al. 2024, arXiv 2402.19427), section 2.4; gates are block-diagonal, one block a head."""
+    D, W = symbol("D", g.hidden_size), symbol("lru_width", g.lru_width)
+    blocks = W * W // symbol("N", g.num_heads)
+    parts = [
+        linear("x_proj", D, W, bias=True),
+        linear("y_proj", D, W, bias=True),
+        _convolution(W, g.conv_kernel, bias=True),
+        leaf("gates", "parameters", 2 * (blocks + W)),
+        leaf("decay", "parameters", 1 * W),
+        linear("out_proj", W, D, bias=True),
+    ]
+    return total("recurrence", "parameters", parts)
+
+
+def _short_convolution(c: ShortConvolution) -> Node:
+    """LFM2 technical report, section 2."""
+    D = symbol("D", c.hidden_size)
+    parts = [
+        linear("in_proj", D, 3 * D, bias=c.bias),
+        _convolution(D, c.conv_kernel, bias=c.bias),
+        linear("out_proj", D, D, bias=c.bias),
+    ]
+    return total("short_convolution", "parameters", parts)

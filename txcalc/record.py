@@ -1,0 +1,73 @@
+"""An immutable record: what a frozen keyword-only dataclass is, without the price of making one.
+
+``@dataclass`` compiles each class's methods as it is imported: 0.85 ms a class, 45 ms with the modules it brings in, on
+a command that has about a hundred. Type checkers read a Record as a dataclass (PEP 681); at run time its methods are
+the six below.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # typing has it from 3.11 on; at run time it only marks the class
+
+    def dataclass_transform(**_: bool) -> Any:
+        return lambda cls: cls
+
+
+Self = TypeVar("Self", bound="Record")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Record:
+    """Base of every description: fields by annotation, defaults by assignment, equality and hash by value."""
+
+    __fields__: ClassVar[tuple[str, ...]] = ()
+    __names__: ClassVar[frozenset[str]] = frozenset()
+    __defaults__: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        own = [name for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")]
+        cls.__fields__ = (*cls.__fields__, *own)
+        cls.__names__ = frozenset(cls.__fields__)
+        cls.__defaults__ = {**cls.__defaults__, **{name: vars(cls)[name] for name in own if name in vars(cls)}}
+
+    def __init__(self, **values: Any) -> None:
+        fields = {**self.__defaults__, **values}
+        if fields.keys() != self.__names__:
+            self._refuse(values)
+        vars(self).update(fields)
+
+    def _refuse(self, values: dict[str, Any]) -> NoReturn:
+        unknown = [name for name in values if name not in self.__fields__]
+        missing = [name for name in self.__fields__ if name not in values and name not in self.__defaults__]
+        raise TypeError(f"{type(self).__name__}: unknown fields {unknown}, missing fields {missing}")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable; use replace({name}=...)")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and vars(self) == vars(other))
+
+    def __hash__(self) -> int:
+        values = vars(self)
+        return hash(tuple(values[name] for name in self.__fields__))
+
+    def __repr__(self) -> str:
+        values = vars(self)
+        shown = (
+            f"{name}={values[name]!r}"
+            for name in self.__fields__
+            if name not in self.__defaults__ or values[name] != self.__defaults__[name]
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def replace(self: Self, **changes: Any) -> Self:
+        """A copy with some fields changed.
+
+        Raises:
+            TypeError: a name that is not a field.
+        """
+        return type(self)(**{**vars(self), **changes})
