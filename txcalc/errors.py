@@ -3,7 +3,7 @@
 TxcalcError            base of all; never raised itself
 |-- RequestError       the request cannot be answered             exit 1
 |   |-- ModelError     a model's name, file or config is at fault
-|   `-- MissingExtra   an optional package is not installed
+|   `-- MissingExtraError  an optional package is not installed
 `-- UsageError         the command line cannot be read            exit 2
 """
 
@@ -29,7 +29,7 @@ class ModelError(RequestError):
     """A model's name, file or config is at fault."""
 
 
-class MissingExtra(RequestError):
+class MissingExtraError(RequestError):
     """An optional package that this request needs is not installed."""
 
 

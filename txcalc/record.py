@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
 else:  # typing has it from 3.11 on; at run time it only marks the class
 
-    def dataclass_transform(**_: bool) -> Any:
+    def dataclass_transform(**_: bool) -> Any:  # noqa: D103 - the name is typing's
         return lambda cls: cls
 
 

@@ -19,10 +19,7 @@ def build(config: dict[str, Any]) -> torch.nn.Module:
     made = transformers.AutoConfig.for_model(**config)
     names = config.get("architectures") or []
     with torch.device("meta"):
-        if names:
-            model = getattr(transformers, names[0])(made)
-        else:
-            model = _auto(made)
+        model = getattr(transformers, names[0])(made) if names else _auto(made)
     model.tie_weights()
     return model
 

@@ -215,9 +215,8 @@ def llama_like(
         )
         return pre_norm(attention, feed_forward, norm=norm)
 
-    per_layer = (
-        windows(r, num_layers, default=default_windows) if "layer_types" in r.defaults or default_windows else []
-    )
+    varied = "layer_types" in r.defaults or default_windows
+    per_layer = windows(r, num_layers, default=default_windows) if varied else []
     made = {window: layer(window) for window in dict.fromkeys(per_layer or [None])}
     layers = [(made[window], 1) for window in per_layer] or [(made[None], num_layers)]
     stack = decoder_stack(r, layers, final_norm=norm)

@@ -63,27 +63,16 @@ def causal_head(
 ) -> Head | None:
     """The head of a decoder-only model, any task that decoder-only models are published with."""
     task = task_of(r, default)
-    tied = (
-        r.flag("tie_word_embeddings") if r.has("tie_word_embeddings") or "tie_word_embeddings" in r.defaults else False
-    )
+    tied = has_tie(r) and r.flag("tie_word_embeddings")
     match task:
         case "base":
             return None
         case "sequence_classification":  # transformers' generic one: no bias, reads the last token
-            return Head(
-                kind="classifier",
-                input_size=input_size,
-                output_size=num_labels(r),
-                tied=False,
-                pooled=True,
-                tied_to=role,
-            )
+            return classifier(input_size, num_labels(r), role=role, pooled=True)
         case "token_classification":
-            return Head(
-                kind="classifier", input_size=input_size, output_size=num_labels(r), tied=False, bias=True, tied_to=role
-            )
+            return classifier(input_size, num_labels(r), role=role, bias=True)
         case "question_answering":
-            return Head(kind="classifier", input_size=input_size, output_size=2, tied=False, bias=True, tied_to=role)
+            return classifier(input_size, 2, role=role, bias=True)
         case "masked_lm" | "pretraining" | "multiple_choice" | "next_sentence":
             r.reasons.append(f"a {task.replace('_', ' ')} head is not known for {r.model_type}, taken as causal lm")
     return Head(
@@ -94,5 +83,23 @@ def causal_head(
         bias=bias,
         softcap=softcap,
         scale=scale,
+        tied_to=role,
+    )
+
+
+def has_tie(r: Reader) -> bool:
+    """Whether the config or the type's defaults say if the head is tied."""
+    return r.has("tie_word_embeddings") or "tie_word_embeddings" in r.defaults
+
+
+def classifier(input_size: int, outputs: int, *, role: Role, bias: bool = False, pooled: bool = False) -> Head:
+    """A plain linear classifier."""
+    return Head(
+        kind="classifier",
+        input_size=input_size,
+        output_size=outputs,
+        tied=False,
+        bias=bias,
+        pooled=pooled,
         tied_to=role,
     )

@@ -1,6 +1,7 @@
 """Hands out a config's fields, checks them, and remembers which were read.
 
-What nobody asked for is what the adapter did not understand: ``unread()`` names it, and the result is then ``estimated``.
+What nobody asked for is what the adapter did not understand: ``unread()`` names it, and the result is then
+``estimated``.
 """
 
 from __future__ import annotations
