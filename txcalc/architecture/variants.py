@@ -1,0 +1,67 @@
+"""The same model with other numbers of KV heads: the question behind MHA, GQA and MQA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from txcalc.architecture.attention import CrossAttention, LatentAttention, SelfAttention
+from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
+from txcalc.architecture.model import Model, Stack
+from txcalc.errors import RequestError
+
+
+def with_kv_heads(model: Model, kv_heads: int | None) -> Model:
+    """``model`` with ``kv_heads`` key/value heads in every attention (None: as many as query heads, MHA).
+
+    Raises:
+        RequestError: the model has no such heads, latent attention, unlike KV widths, or heads that do not divide.
+    """
+    _require_grouping(model)
+    return model.replace(
+        stacks=tuple(_in_stack(stack, lambda each: _grouped(each, kv_heads)) for stack in model.stacks)
+    )
+
+
+def _require_grouping(model: Model) -> None:
+    sublayers = [each for stack in model.stacks for layer in stack.layers for each in layer.sublayers()]
+    if any(isinstance(each, LatentAttention) for each in sublayers):
+        raise RequestError(
+            f"{model.name} caches one latent per token, not heads: a number of KV heads means nothing for it",
+            "leave out --gqa",
+        )
+    widths = {
+        (each.num_key_value_heads, each.head_dim)
+        for each in sublayers
+        if isinstance(each, SelfAttention | CrossAttention)
+    }
+    if not widths:
+        raise RequestError(f"{model.name} has no attention, so no KV heads", "leave out --gqa")
+    if len(widths) > 1:
+        raise RequestError(f"the layers of {model.name} have unlike KV heads {sorted(widths)}", "leave out --gqa")
+
+
+def _grouped(sublayer: Sublayer, kv_heads: int | None) -> Sublayer:
+    if not isinstance(sublayer, SelfAttention | CrossAttention):
+        return sublayer
+    heads = sublayer.num_attention_heads
+    wanted = heads if kv_heads is None else kv_heads
+    if not 1 <= wanted <= heads or heads % wanted:
+        divisors = ", ".join(str(each) for each in range(1, heads + 1) if heads % each == 0)
+        raise RequestError(f"{wanted} KV heads do not divide {heads} query heads", f"choose one of {divisors}, or mha")
+    return sublayer.replace(num_key_value_heads=wanted)
+
+
+def _in_stack(stack: Stack, change: Callable[[Sublayer], Sublayer]) -> Stack:
+    return stack.replace(layers=tuple(_in_layer(layer, change) for layer in stack.layers))
+
+
+def _in_layer(layer: Layer, change: Callable[[Sublayer], Sublayer]) -> Layer:
+    return layer.replace(steps=tuple(_in_step(step, change) for step in layer.steps))
+
+
+def _in_step(step: Residual, change: Callable[[Sublayer], Sublayer]) -> Residual:
+    return step.replace(branches=tuple(_in_branch(branch, change) for branch in step.branches))
+
+
+def _in_branch(branch: Branch, change: Callable[[Sublayer], Sublayer]) -> Branch:
+    return branch.replace(sublayer=change(branch.sublayer))

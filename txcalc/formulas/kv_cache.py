@@ -1,0 +1,209 @@
+"""How large the cache is: keys and values of the past, latents, indexer keys, and the fixed state of recurrences.
+
+Source: ``derived:`` from what each sublayer reads of earlier tokens. Softmax attention needs every kept token's keys
+and values, K * (H + width of a value head) elements a token and layer (Shazeer 2019 for MQA, Ainslie et al. 2023 for
+GQA); latent attention the compressed latent and one rotary key (DeepSeek-V2, section 2.1.3, table 1). A windowed or
+chunked layer needs no more tokens than its window.
+"""
+
+from __future__ import annotations
+
+from txcalc.architecture import CrossAttention, Layer, Model, SelfAttention, Stack
+from txcalc.errors import RequestError
+from txcalc.expression import Expression, ceil_div, minimum, symbol
+from txcalc.formulas.cache_shapes import CacheRow, cache_rows, state_of
+from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
+from txcalc.formulas.workload import require_positive, source_length
+from txcalc.result import Node, leaf, total
+
+CONVENTION = "what the model needs at this context: windows kept to their size, heads as the checkpoint has them"
+
+
+def kv_cache(
+    model: Model,
+    *,
+    ctx: int,
+    batch: int = 1,
+    kv_dtype: str | None = None,
+    source_ctx: int | None = None,
+    state_dtype: str = "fp32",
+    block_size: int | None = None,
+) -> Node:
+    """Bytes of the cache at ``ctx`` tokens, by kind of layer.
+
+    Headline figures: ``kv_cache.total_bytes``, ``reserved_bytes``, ``bytes_per_token``, ``marginal_bytes_per_token``,
+    ``state_bytes`` (per sequence). ``block_size`` adds what a paged engine allocates.
+
+    Raises:
+        RequestError: a length below 1, an unknown dtype, a row that does not fill whole blocks of the dtype.
+    """
+    require_positive(ctx=ctx, batch=batch, source_ctx=source_ctx, block_size=block_size)
+    dtype = dtype_named(kv_dtype) if kv_dtype else config_dtype(model.dtype)
+    work = _Work(model, ctx, batch, source_length(model, ctx, source_ctx), dtype)
+    needed = total("kv_cache", "bytes", work.rows(kept=True), key="kv_cache.total_bytes", convention=CONVENTION)
+    views = [
+        total("reserved", "bytes", work.rows(kept=False), key="kv_cache.reserved_bytes", aside=True, convention=_FULL),
+        total("per_token", "bytes", work.per_token(), key="kv_cache.bytes_per_token", aside=True),
+        total("marginal", "bytes", work.marginal(), key="kv_cache.marginal_bytes_per_token", aside=True),
+        state_bytes(model, state_dtype=state_dtype),
+    ]
+    if block_size is not None:
+        views += work.paged(block_size)
+    return total("kv_cache", "bytes", [needed, *views], convention=f"{CONVENTION}; {dtype.name}")
+
+
+_FULL = "every caching layer at full length, as an engine without windows reserves it"
+
+
+def state_bytes(model: Model, *, state_dtype: str = "fp32") -> Node:
+    """Fixed state per sequence: recurrent state in ``state_dtype``, convolution windows (kernel - 1) in the model's.
+
+    Raises:
+        RequestError: an unknown dtype, or a block format.
+    """
+    state, window = dtype_named(state_dtype), config_dtype(model.dtype)
+    if state.block_size > 1:
+        raise RequestError(f"a recurrent state is not kept in {state.name}", "choose fp32, bf16 or fp16")
+    parts: list[Node] = []
+    for layer, count in _layers(model):
+        for sublayer in layer.sublayers():
+            shape = state_of(sublayer)
+            if shape is not None:
+                L = symbol("L", count)
+                if shape.state:
+                    parts.append(leaf(f"{shape.name} state", "bytes", L * shape.state * _bytes("state_bytes", state)))
+                if shape.window:
+                    parts.append(leaf(f"{shape.name} window", "bytes", L * shape.window * _bytes("conv_bytes", window)))
+    convention = f"per sequence; recurrent state {state.name}, convolution window {window.name}"
+    return total("state", "bytes", parts, key="kv_cache.state_bytes", aside=True, convention=convention)
+
+
+def _bytes(name: str, dtype: DType) -> Expression:
+    return symbol(name, dtype.block_bytes)
+
+
+def _layers(model: Model) -> list[tuple[Layer, int]]:
+    return [pair for stack in model.stacks for pair in zip(stack.layers, stack.counts(), strict=True)]
+
+
+class _Work:
+    """One question about one model: its caching rows at given lengths."""
+
+    def __init__(self, model: Model, ctx: int, batch: int, source: int | None, dtype: DType) -> None:
+        self.model, self.dtype = model, dtype
+        self.batch, self.ctx = symbol("B", batch), symbol("S", ctx)
+        self.source = symbol("S_source", source or ctx)
+        self.shapes = [row for stack in model.stacks for row in _stack_rows(stack)]
+        for row in self.shapes:
+            self._check_blocks(row)
+
+    def _check_blocks(self, row: CacheRow) -> None:
+        for width in row.row_widths:
+            if width % self.dtype.block_size:
+                what = f"{self.dtype.name} packs {self.dtype.block_size} elements; a row of {width} does not fill them"
+                raise RequestError(what, "choose fp8, int8 or bf16")
+
+    def tokens(self, row: CacheRow, *, kept: bool) -> Expression:
+        """How many tokens a row of that layer holds."""
+        if row.cross:
+            return self.source
+        return minimum(self.ctx, symbol("window", row.limit)) if kept and row.limit is not None else self.ctx
+
+    def rows(self, *, kept: bool) -> list[Node]:
+        return [
+            leaf(
+                row.name, "bytes", self.dtype.bytes_of(self.batch * self.tokens(row, kept=kept) * row.L * row.elements)
+            )
+            for row in self.shapes
+        ]
+
+    def per_token(self) -> list[Node]:
+        return [
+            leaf(row.name, "bytes", self.dtype.bytes_of(row.L * row.elements)) for row in self.shapes if not row.cross
+        ]
+
+    def marginal(self) -> list[Node]:
+        growing = [row for row in self.shapes if not row.cross and (row.limit is None or row.limit > int(self.ctx))]
+        return [leaf(row.name, "bytes", self.dtype.bytes_of(row.L * row.elements)) for row in growing]
+
+    def paged(self, block_size: int) -> list[Node]:
+        """What an engine that allocates blocks of ``block_size`` tokens takes, and how much of it is rounding."""
+        block = symbol("block_size", block_size)
+        rows = []
+        for row in self.shapes:
+            blocks = ceil_div(self.tokens(row, kept=True), block)
+            rows.append(
+                leaf(row.name, "bytes", self.dtype.bytes_of(self.batch * blocks * block * row.L * row.elements))
+            )
+        in_blocks = total("in_blocks", "bytes", rows, key="kv_cache.block_bytes", aside=True)
+        needed = sum(int(node.value) for node in self.rows(kept=True))
+        waste = symbol("in_blocks", int(in_blocks.value)) - symbol("needed", needed)
+        per_sequence = ceil_div(self.ctx, block)
+        return [
+            leaf("blocks_per_sequence", "", per_sequence, key="kv_cache.blocks_per_sequence", aside=True),
+            in_blocks,
+            leaf("rounding_waste", "bytes", waste, key="kv_cache.block_waste_bytes", aside=True),
+        ]
+
+
+def _stack_rows(stack: Stack) -> list[CacheRow]:
+    return [
+        row
+        for layer, count in zip(stack.layers, stack.counts(), strict=True)
+        for sublayer in layer.sublayers()
+        for row in cache_rows(sublayer, count)
+    ]
+
+
+# ---- fit ------------------------------------------------------------------------------------------------------------
+
+_MOST = 2**50
+
+
+class Fit:
+    """How much fits in ``budget`` bytes: the longest single sequence, and how many sequences of ``ctx`` tokens."""
+
+    def __init__(self, model: Model, *, budget: int, ctx: int, **options: object) -> None:
+        self.budget, self.ctx = budget, ctx
+        self._model, self._options = model, options
+        self.sequences = self._sequences()
+        self.tokens = self._tokens()
+
+    def _cost(self, tokens: int) -> int:
+        return _sequence_bytes(self._model, tokens, self._options)
+
+    def _sequences(self) -> int | None:
+        each = self._cost(self.ctx)
+        return self.budget // each if each else None
+
+    def _tokens(self) -> int | None:
+        """The largest length that fits; None where any length does (every layer is windowed or recurrent)."""
+        if self._cost(_MOST) <= self.budget:
+            return None
+        low, high = 0, _MOST
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._cost(middle) <= self.budget else (low, middle)
+        return low
+
+
+def _sequence_bytes(model: Model, ctx: int, options: dict[str, object]) -> int:
+    tree = kv_cache(model, ctx=ctx, **options)  # type: ignore[arg-type]  # options are kv_cache's own
+    figures = tree.figures()
+    return int(figures["kv_cache.total_bytes"]) + int(figures["kv_cache.state_bytes"])
+
+
+# ---- variants -------------------------------------------------------------------------------------------------------
+
+
+def grouping(model: Model) -> tuple[int, int] | None:
+    """(query heads, KV heads) where every caching layer is softmax attention with the same heads; else None."""
+    kinds = {
+        (sublayer.num_attention_heads, sublayer.num_key_value_heads)
+        for layer, _ in _layers(model)
+        for sublayer in layer.sublayers()
+        if isinstance(sublayer, SelfAttention | CrossAttention)
+    }
+    caching = any(cache_rows(sublayer, 1) for layer, _ in _layers(model) for sublayer in layer.sublayers())
+    latent = any(row.latent for stack in model.stacks for row in _stack_rows(stack))
+    return next(iter(kinds)) if len(kinds) == 1 and caching and not latent else None
