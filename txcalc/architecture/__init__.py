@@ -27,6 +27,7 @@ from txcalc.architecture.model import (
     Role,
     Stack,
     TokenEmbedding,
+    UnusedTensor,
     runs_of,
 )
 from txcalc.architecture.norms import Norm
@@ -103,6 +104,7 @@ __all__ = [
     "Stack",
     "Sublayer",
     "TokenEmbedding",
+    "UnusedTensor",
     "YarnScaling",
     "runs_of",
 ]

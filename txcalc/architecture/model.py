@@ -141,7 +141,8 @@ class Head(Record):
     """From the last hidden states to outputs: [.., input_size] -> [.., output_size].
 
     ``tied``: its matrix is the token table of stack ``tied_to``, stored there; the rest of the head is its own.
-    ``pooled``: it reads one vector per sequence (a classifier), not every position.
+    ``pooled``: it reads one vector per sequence (a classifier), not every position: the pooler's where the stack has
+    one, else the first token's of an encoder and the last token's of a decoder.
     """
 
     kind: Literal["lm", "masked_lm", "classifier", "discriminator"]
@@ -154,6 +155,17 @@ class Head(Record):
     scale: float = 1.0  # of the logits (Cohere) or of the hidden states before a tied head (T5: 1 / sqrt(D))
     pooled: bool = False
     tied_to: Role = "decoder"
+
+
+class UnusedTensor(Record):
+    """``count`` parameters of ``shape`` that the published implementation holds and no forward pass of it reads.
+
+    An untied BERT's second output bias; the cross-attention of a decoder that is published without an encoder.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    count: int = 1
 
 
 class Connector(Record):
@@ -176,6 +188,8 @@ class Model(Record):
     model_type: str
     stacks: tuple[Stack, ...]
     head: Head | None
+    pooled_head: Head | None = None  # a second head, on the pooled vector (BERT's next sentence, ALBERT's order)
+    unused: tuple[UnusedTensor, ...] = ()
     connectors: tuple[Connector, ...] = ()
     dtype: str | None = None
     quantization: str | None = None

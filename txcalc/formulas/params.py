@@ -6,6 +6,9 @@ Tied and shared tensors are counted where they are stored. Sources are the paper
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add, mul
+
 from txcalc.architecture import (
     AudioEmbedding,
     Branch,
@@ -21,6 +24,7 @@ from txcalc.architecture import (
     Sinusoidal,
     Stack,
     TokenEmbedding,
+    UnusedTensor,
 )
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.params_sublayers import (
@@ -41,21 +45,23 @@ def params(model: Model) -> Node:
     ``active_without_embedding``.
     """
     seen: set[str] = set()
-    stacks = [stack_params(stack, seen) for stack in model.stacks]
+    alone = len(model.stacks) == 1
+    stacks = [stack_params(stack, seen, embedding_key="params.embedding" * alone) for stack in model.stacks]
     towers = [connector_params(connector) for connector in model.connectors]
-    head = head_params(model.head) if model.head else None
-    everything = total("total", "parameters", [*stacks, *towers, head], key="params.total", convention=CONVENTION)
+    head = heads_params(model.head, model.pooled_head)
+    parts = [*stacks, *towers, head, unused_params(model.unused)]
+    everything = total("total", "parameters", parts, key="params.total", convention=CONVENTION)
     return total("params", "parameters", [everything, *_views(model, everything, head)], convention=CONVENTION)
 
 
 def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:
     """The same parameters seen otherwise: what is embedding, head and the rest, and what one token uses."""
-    main = [node for _, node in everything.walk() if node.key == "params.embedding"]
-    embedding = exact(sum(int(node.value) for node in main))
+    embedding = _embedding_sum(everything)
     whole = symbol("total", int(everything.value))
-    tables, matrix = symbol("embedding", embedding), symbol("head", int(head.value) if head else 0)
+    tables, matrix = symbol("embedding", int(embedding)), symbol("head", int(head.value) if head else 0)
     active = whole - _unused_experts(model)
-    views = [] if main else [leaf("embedding", "parameters", 0, key="params.embedding", aside=True)]
+    several = len(model.stacks) > 1
+    views = [leaf("embedding", "parameters", embedding, key="params.embedding", aside=True)] if several else []
     views += [] if head else [leaf("head", "parameters", 0, key="params.head", aside=True)]
     return [
         *views,
@@ -70,6 +76,17 @@ def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:
             convention=_ACTIVE,
         ),
     ]
+
+
+def _embedding_sum(everything: Node) -> Expression:
+    """The input tables of every stack, each named by its stack."""
+    tables = [
+        symbol(f"{stack.name}_embedding", int(node.value))
+        for stack in everything.children
+        for _, node in stack.walk()
+        if node.name == "embedding"
+    ]
+    return reduce(add, tables)
 
 
 _ACTIVE = "what one token's forward pass uses: everything but the routed experts it is not sent to"
@@ -91,18 +108,18 @@ def _unused_experts(model: Model) -> Expression:
 # ---- stacks ---------------------------------------------------------------------------------------------------------
 
 
-def stack_params(stack: Stack, seen: set[str]) -> Node:
+def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> Node:
     """One stack: its embedding, each kind of layer times how often it is stored, its final norm.
 
-    ``seen`` holds the names of shared layers that were counted already.
+    ``seen`` holds the names of shared layers that were counted already; ``embedding_key`` makes the stack's input
+    tables a headline figure.
     """
-    headline = stack.role in ("decoder", "encoder") or not seen
     layers = [
         times(_layer_name(stack, index), "parameters", _stored(layer, count, seen), [*layer_params(layer)])
         for index, (layer, count) in enumerate(zip(stack.layers, stack.counts(), strict=True))
     ]
     parts: list[Node | None] = [
-        embedding_params(stack.embedding, key="params.embedding" if headline else ""),
+        embedding_params(stack.embedding, key=embedding_key),
         *layers,
         _stack_tables(stack),
         norm_params("final_norm", stack.final_norm),
@@ -245,7 +262,25 @@ def connector_params(connector: Connector) -> Node:
     return total("connector", "parameters", [norm_params("norm", connector.norm), *projections])
 
 
-def head_params(head: Head) -> Node:
+def heads_params(head: Head | None, pooled: Head | None) -> Node | None:
+    """The head, or both where a model has a second one on its pooled vector; ``params.head`` is all of it."""
+    if head is None or pooled is None:
+        only = head or pooled
+        return head_params(only) if only else None
+    both = [head_params(head, key=""), head_params(pooled, name="pooled_head", key="")]
+    return total("heads", "parameters", both, key="params.head")
+
+
+def unused_params(tensors: tuple[UnusedTensor, ...]) -> Node | None:
+    """Parameters that are held and never read; they are trainable tensors of the model all the same."""
+    parts = []
+    for tensor in tensors:
+        elements = reduce(mul, tensor.shape, symbol("count", tensor.count))
+        parts.append(leaf(tensor.name, "parameters", elements))
+    return total("unused", "parameters", parts) if parts else None
+
+
+def head_params(head: Head, *, name: str = "head", key: str = "params.head") -> Node:
     """The head's own parameters: none of the matrix where that is tied to an input table."""
     D, V = symbol("D", head.input_size), symbol("V" if head.kind != "classifier" else "num_labels", head.output_size)
     parts: list[Node | None] = []
@@ -257,7 +292,7 @@ def head_params(head: Head) -> Node:
         parts.append(leaf("matrix", "parameters", D * V))
     if head.bias:
         parts.append(leaf("bias", "parameters", V))
-    return total("head", "parameters", parts, key="params.head", note=_tied_note(head))
+    return total(name, "parameters", parts, key=key, note=_tied_note(head))
 
 
 def _tied_note(head: Head) -> str:
