@@ -137,14 +137,25 @@ def swiglu(r: Reader, *, bias: bool = False, size: str = "intermediate_size") ->
 
 def windows(r: Reader, num_layers: int, *, default: list[str] | None = None) -> list[int | None]:
     """The window of every layer: from ``layer_types`` where the config has it, else from ``default``."""
-    r.ignore("layer_types", "sliding_window")
-    listed = r.texts("layer_types", length=num_layers) if r.config.get("layer_types") else default
-    kinds = listed or ["full_attention"] * num_layers
-    unknown = sorted(set(kinds) - {"full_attention", "sliding_attention"})
-    if unknown:
-        raise r.error("layer_types", f"holds {unknown[0]!r}; this type knows full_attention and sliding_attention")
+    r.ignore("sliding_window")
+    kinds = layer_kinds(r, default or ["full_attention"] * num_layers, known=("full_attention", "sliding_attention"))
     window = optional(r, "sliding_window") if "sliding_attention" in kinds else None
     return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+LEGACY_KINDS: Final = {"attention": "full_attention", "mamba": "linear_attention"}
+
+
+def layer_kinds(r: Reader, default: list[str], *, known: tuple[str, ...]) -> list[str]:
+    """The kind of every layer: ``layer_types`` where the config has it (older names too), else ``default``."""
+    r.ignore("layer_types")
+    if not r.config.get("layer_types"):
+        return default
+    kinds = [LEGACY_KINDS.get(kind, kind) for kind in r.texts("layer_types", length=len(default))]
+    unknown = sorted(set(kinds) - set(known))
+    if unknown:
+        raise r.error("layer_types", f"holds {unknown[0]!r}; this type knows {' and '.join(known)}")
+    return kinds
 
 
 def decoder_stack(r: Reader, layers: Iterable[tuple[Layer, int]], *, final_norm: Norm | None, **fields: Any) -> Stack:

@@ -34,7 +34,7 @@ attention_dropout attention_probs_dropout_prob hidden_dropout hidden_dropout_pro
 embd_pdrop attn_pdrop resid_pdrop activation_dropout classifier_dropout embedding_dropout embd_dropout resid_dropout
 ffn_dropout residual_dropout attn_dropout hidden_dropout_rate layerdrop encoder_layerdrop decoder_layerdrop
 summary_first_dropout router_aux_loss_coef router_z_loss_coef output_router_logits aux_loss_alpha seq_aux
-router_jitter_noise keys_to_ignore_at_inference pretraining_tp
+router_jitter_noise keys_to_ignore_at_inference pretraining_tp chunk_size_feed_forward
 """.split()
 
 INERT: Final = frozenset(_BOOKKEEPING + _TOKENS + _GENERATION + _TRAINING)

@@ -155,6 +155,16 @@ class Reader:
         """Fields that this type carries and that do not bear on any figure."""
         self._read.update(names)
 
+    def unused(self, name: str, *harmless: Any) -> None:
+        """A key that configs of this type carry and transformers does not read: fine if ``harmless``, else a reason.
+
+        ``harmless`` are the values that say what is built anyway.
+        """
+        self._read.add(name)
+        value = self.config.get(name, harmless[0])
+        if value not in harmless:
+            self.reasons.append(f"{self.path}{name} = {shown(value)}: transformers reads no such key in this type")
+
     # ---- what was not understood --------------------------------------------------------------------------------
 
     def unread(self) -> list[str]:

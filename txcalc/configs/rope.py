@@ -31,13 +31,15 @@ def rotary(
     interleaved: bool = False,
     layer_type: str = "",
     scaled: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> Rotary:
     """The rotary setting of a layer, on ``head_dim`` channels or the part of them that the config says.
 
     ``theta`` and ``factor`` are the type's defaults; ``layer_type`` picks one of several settings where
-    ``rope_parameters`` holds one per kind of layer; ``scaled=False`` leaves ``rope_scaling`` to other layers.
+    ``rope_parameters`` holds one per kind of layer; ``scaled=False`` leaves ``rope_scaling`` to other layers. An
+    adapter that merges settings in a way of its own hands them in as ``settings``.
     """
-    settings = parameters(r, layer_type)
+    settings = parameters(r, layer_type) if settings is None else settings
     base = settings.get("rope_theta") or _plain(r, "rope_theta") or theta or 10_000.0
     part = settings.get("partial_rotary_factor") or _plain(r, "partial_rotary_factor") or factor
     return Rotary(
