@@ -15,6 +15,7 @@ from txcalc.architecture.attention import (
 from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
 from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
 from txcalc.architecture.model import (
+    AttentionPooling,
     AudioEmbedding,
     Connector,
     Head,
@@ -59,6 +60,7 @@ from txcalc.architecture.recurrent import (
 
 __all__ = [
     "Alibi",
+    "AttentionPooling",
     "AudioEmbedding",
     "Branch",
     "Connector",

@@ -97,7 +97,7 @@ class LatentAttention(Record):
     position: Rotary | None
     causal: bool = True
     bias: bool = False  # on the two compressing projections and the output (attention_bias)
-    scale: float | None = None
+    scale: float | None = None  # of the scores; None: 1 / sqrt(qk_nope_head_dim + qk_rope_head_dim)
     indexer: Indexer | None = None
     q_lora_scale: float = 1.0  # LongCat scales the two latents
     kv_lora_scale: float = 1.0

@@ -14,7 +14,8 @@ class FeedForward(Record):
     """Two matrices around a nonlinearity, or three with a gate (SwiGLU, GEGLU: Shazeer 2020).
 
     [.., hidden_size] -> [.., intermediate_size] -> [.., hidden_size]. ``activation`` acts on the gate where there is
-    one. ``swiglu_oai`` is gpt-oss's: clamped at ``limit``, with a sigmoid of 1.702 x and 1 added to the other branch.
+    one. ``swiglu_oai`` is gpt-oss's: both branches clamped at ``limit`` (the gate from above only), then
+    gate * sigmoid(alpha * gate) * (up + 1).
     """
 
     hidden_size: int
@@ -25,6 +26,7 @@ class FeedForward(Record):
     down_bias: bool = False
     norm: Norm | None = None  # between the nonlinearity and the down projection (BitNet)
     limit: float | None = None
+    alpha: float = 1.702  # swiglu_oai's
     activation_sparsity: float = 0.0  # share of the gate's channels that a Gaussian cutoff zeroes (Gemma 3n)
 
 

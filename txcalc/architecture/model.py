@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
+from txcalc.architecture.attention import CrossAttention
 from txcalc.architecture.blocks import Layer
-from txcalc.architecture.feed_forward import Activation
+from txcalc.architecture.feed_forward import Activation, FeedForward
 from txcalc.architecture.norms import Norm
 from txcalc.architecture.positions import (
     Disentangled,
@@ -74,6 +75,14 @@ class Pooler(Record):
     bias: bool = True
 
 
+class AttentionPooling(Record):
+    """SigLIP's pooled output: one learned query attends over all tokens, y; then y + feed_forward(norm(y))."""
+
+    attention: CrossAttention
+    norm: Norm
+    feed_forward: FeedForward
+
+
 class Stack(Record):
     """Layers in order, between an embedding and a final norm.
 
@@ -93,6 +102,7 @@ class Stack(Record):
     disentangled: Disentangled | None = None
     disentangled_norm: Norm | None = None
     pooler: Pooler | None = None
+    attention_pooling: AttentionPooling | None = None
     fixed_length: int | None = None  # an input of one length only: image patches, Whisper's 1,500 frames
 
     @property
@@ -169,12 +179,16 @@ class UnusedTensor(Record):
 
 
 class Connector(Record):
-    """From a tower's output to the decoder's input: norm, then projections; ``tokens``: how many the decoder sees."""
+    """From a tower's output to the decoder's input: norm, then projections; ``tokens``: how many the decoder sees.
+
+    ``pool``: before the norm, the grid of patches is averaged over squares of this many patches a side (Gemma 3).
+    """
 
     tower: Role
     norm: Norm | None
     projections: tuple[Projection, ...]
     tokens: int | None = None
+    pool: int = 1
 
 
 class Model(Record):

@@ -9,7 +9,7 @@ from txcalc.configs.reader import Reader, shown
 
 Task = Literal[
     "causal_lm", "masked_lm", "seq2seq_lm", "base", "sequence_classification", "token_classification",
-    "question_answering", "pretraining", "multiple_choice", "next_sentence",
+    "question_answering", "pretraining", "multiple_choice", "next_sentence", "encoder",
 ]  # fmt: skip
 
 _ENDINGS: Final[tuple[tuple[str, Task], ...]] = (
@@ -23,12 +23,16 @@ _ENDINGS: Final[tuple[tuple[str, Task], ...]] = (
     ("ForMultipleChoice", "multiple_choice"),
     ("ForNextSentencePrediction", "next_sentence"),
     ("ForPreTraining", "pretraining"),
+    ("EncoderModel", "encoder"),  # the encoder of an encoder-decoder type
     ("Model", "base"),
 )
 
 
-def task_of(r: Reader, default: Task) -> Task:
-    """What the model is for, from the first entry of ``architectures``; ``default`` where there is none, and said."""
+def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
+    """What the model is for, from the first entry of ``architectures``; ``default`` where there is none, and said.
+
+    ``prefix``: what a class of this type is called before its task (``Bert``); another name is some other class.
+    """
     names = r.config.get("architectures")
     if names is None or names == []:
         r.notes.append(f"no architectures in the config: taken as {default.replace('_', ' ')}")
@@ -37,17 +41,34 @@ def task_of(r: Reader, default: Task) -> Task:
         raise r.error("architectures", f"is {shown(names)}; expected a list of class names")
     for ending, task in _ENDINGS:
         if names[0].endswith(ending):
+            if prefix and names[0] != prefix + ending:
+                r.reasons.append(f"architectures = {names[0]}: not one of the {prefix} classes that txcalc knows")
             return task
     r.reasons.append(f"architectures = {names[0]}: not a head that txcalc knows, taken as {default.replace('_', ' ')}")
     return default
 
 
-def num_labels(r: Reader) -> int:
-    """Outputs of a classifier: the entries of ``id2label``, else ``num_labels``, else 2."""
-    labels = r.mapping("id2label")
-    if labels:
-        return len(labels)
-    return r.integer("num_labels") if r.config.get("num_labels") is not None else 2
+def expect_tasks(r: Reader, *tasks: Task) -> None:
+    """Says so where ``architectures`` names a head that this type has no class for; the bare model always exists."""
+    names = r.config.get("architectures")
+    if isinstance(names, list | tuple) and names and isinstance(names[0], str):
+        task = next((task for ending, task in _ENDINGS if names[0].endswith(ending)), None)
+        if task is not None and task not in (*tasks, "base"):
+            r.reasons.append(f"architectures = {names[0]}: {r.model_type} has no {task.replace('_', ' ')} head")
+
+
+def num_labels(r: Reader, default: int = 2) -> int:
+    """Outputs of a classifier: ``num_labels`` where the config has it, else the entries of ``id2label``, else 2.
+
+    transformers lets ``num_labels`` overrule an ``id2label`` of another length.
+    """
+    if r.config.get("num_labels") is not None:
+        return r.integer("num_labels")
+    if r.config.get("id2label") is None:
+        return default
+    if not r.mapping("id2label"):
+        raise r.error("id2label", "is empty", "a classifier needs at least one label")
+    return len(r.mapping("id2label"))
 
 
 def causal_head(
@@ -73,7 +94,7 @@ def causal_head(
             return classifier(input_size, num_labels(r), role=role, bias=True)
         case "question_answering":
             return classifier(input_size, 2, role=role, bias=True)
-        case "masked_lm" | "pretraining" | "multiple_choice" | "next_sentence":
+        case "masked_lm" | "pretraining" | "multiple_choice" | "next_sentence" | "encoder":
             r.reasons.append(f"a {task.replace('_', ' ')} head is not known for {r.model_type}, taken as causal lm")
     return Head(
         kind="lm",

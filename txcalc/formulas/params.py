@@ -10,6 +10,7 @@ from functools import reduce
 from operator import add, mul
 
 from txcalc.architecture import (
+    AttentionPooling,
     AudioEmbedding,
     Branch,
     Connector,
@@ -56,7 +57,7 @@ def params(model: Model) -> Node:
 
 def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:
     """The same parameters seen otherwise: what is embedding, head and the rest, and what one token uses."""
-    embedding = _embedding_sum(everything)
+    embedding = _embedding_sum(model, everything)
     whole = symbol("total", int(everything.value))
     tables, matrix = symbol("embedding", int(embedding)), symbol("head", int(head.value) if head else 0)
     active = whole - _unused_experts(model)
@@ -78,11 +79,13 @@ def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:
     ]
 
 
-def _embedding_sum(everything: Node) -> Expression:
-    """The input tables of every stack, each named by its stack."""
+def _embedding_sum(model: Model, everything: Node) -> Expression:
+    """The input tables of every stack, each named by its stack; a tower that feeds the decoder keeps its own."""
+    towers = {connector.tower for connector in model.connectors}
     tables = [
         symbol(f"{stack.name}_embedding", int(node.value))
         for stack in everything.children
+        if stack.name not in towers
         for _, node in stack.walk()
         if node.name == "embedding"
     ]
@@ -127,8 +130,21 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
         linear("pooler", symbol("D", stack.hidden_size), symbol("D", stack.hidden_size), bias=stack.pooler.bias)
         if stack.pooler
         else None,
+        _attention_pooling(stack.attention_pooling),
     ]
     return total(stack.role, "parameters", parts)
+
+
+def _attention_pooling(pooling: AttentionPooling | None) -> Node | None:
+    if pooling is None:
+        return None
+    parts = [
+        leaf("probe", "parameters", 1 * symbol("D", pooling.attention.hidden_size)),
+        sublayer_params(pooling.attention),
+        norm_params("norm", pooling.norm),
+        sublayer_params(pooling.feed_forward),
+    ]
+    return total("attention_pooling", "parameters", parts)
 
 
 def _layer_name(stack: Stack, index: int) -> str:
