@@ -1,3 +1,65 @@
-"""txcalc: the shape and the cost of transformer models: exact, shown and checked."""
+"""txcalc: the shape and the cost of transformer models: exact, shown and checked.
+
+    >>> import txcalc
+    >>> model = txcalc.load("llama3-8b")
+    >>> txcalc.params(model).find("params.total").value
+    8030261248
+    >>> txcalc.kv_cache(model, ctx=8192).find("kv_cache.total_bytes").value
+    1073741824
+
+Every function returns a ``Node``: a tree whose every number carries its formula, values, unit, convention and source.
+Importing this loads neither torch nor numpy; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from txcalc.architecture import Model as Model
+    from txcalc.cards import load as load
+    from txcalc.configs import architecture_of as architecture_of
+    from txcalc.errors import ModelError as ModelError
+    from txcalc.errors import RequestError as RequestError
+    from txcalc.errors import TxcalcError as TxcalcError
+    from txcalc.formulas.kv_cache import kv_cache as kv_cache
+    from txcalc.formulas.params import params as params
+    from txcalc.result import Node as Node
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Model": "txcalc.architecture",
+    "ModelError": "txcalc.errors",
+    "Node": "txcalc.result",
+    "RequestError": "txcalc.errors",
+    "TxcalcError": "txcalc.errors",
+    "architecture_of": "txcalc.configs",
+    "kv_cache": "txcalc.formulas.kv_cache",
+    "load": "txcalc.cards",
+    "params": "txcalc.formulas.params",
+}
+
+__all__ = [
+    "Model",
+    "ModelError",
+    "Node",
+    "RequestError",
+    "TxcalcError",
+    "__version__",
+    "architecture_of",
+    "kv_cache",
+    "load",
+    "params",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'txcalc' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

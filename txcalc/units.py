@@ -25,7 +25,7 @@ _MEMORY: Final = {
     "tib": 2**40,
 }
 _LIMIT: Final = 2**60
-_NUMBER: Final = re.compile(r"(\d{1,20}(?:,\d{3})*)(?:\.(\d{1,9}))?\s*([a-zA-Z]*)")
+_NUMBER: Final = re.compile(r"([0-9]{1,20}(?:,[0-9]{3})*)(?:\.([0-9]{1,9}))?\s*([a-zA-Z]*)")
 
 LENGTH_FORMS: Final = "4096, 32k (32,768) or 1M (1,048,576)"
 COUNT_FORMS: Final = "300000000, 300M, 1.4B or 15T"
@@ -74,7 +74,7 @@ def _parse(text: str, suffixes: dict[str, int], forms: str, what: str) -> int:
     if match is None or suffix not in suffixes:
         raise UsageError(f"{text!r} is not {what}", f"write it as {forms}")
     whole, part = match.group(1).replace(",", ""), match.group(2) or ""
-    scale = 10 ** len(part)
+    scale: int = 10 ** len(part)
     scaled: int = int(whole + part) * suffixes[suffix]
     if scaled % scale:
         raise UsageError(f"{text!r} is not a whole number", f"write it as {forms}")

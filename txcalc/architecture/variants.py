@@ -9,6 +9,8 @@ from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
 from txcalc.architecture.model import Model, Stack
 from txcalc.errors import RequestError
 
+_TEXT = ("decoder", "encoder")  # a vision tower keeps its heads
+
 
 def with_kv_heads(model: Model, kv_heads: int | None) -> Model:
     """``model`` with ``kv_heads`` key/value heads in every attention (None: as many as query heads, MHA).
@@ -16,17 +18,21 @@ def with_kv_heads(model: Model, kv_heads: int | None) -> Model:
     Raises:
         RequestError: the model has no such heads, latent attention, unlike KV widths, or heads that do not divide.
     """
-    _require_grouping(model)
+    text = [stack for stack in model.stacks if stack.role in _TEXT]
+    _require_grouping(model.name, text)
     return model.replace(
-        stacks=tuple(_in_stack(stack, lambda each: _grouped(each, kv_heads)) for stack in model.stacks)
+        stacks=tuple(
+            _in_stack(stack, lambda each: _grouped(each, kv_heads)) if stack in text else stack
+            for stack in model.stacks
+        )
     )
 
 
-def _require_grouping(model: Model) -> None:
-    sublayers = [each for stack in model.stacks for layer in stack.layers for each in layer.sublayers()]
+def _require_grouping(name: str, stacks: list[Stack]) -> None:
+    sublayers = [each for stack in stacks for layer in stack.layers for each in layer.sublayers()]
     if any(isinstance(each, LatentAttention) for each in sublayers):
         raise RequestError(
-            f"{model.name} caches one latent per token, not heads: a number of KV heads means nothing for it",
+            f"{name} caches one latent per token, not heads: a number of KV heads means nothing for it",
             "leave out --gqa",
         )
     widths = {
@@ -35,9 +41,9 @@ def _require_grouping(model: Model) -> None:
         if isinstance(each, SelfAttention | CrossAttention)
     }
     if not widths:
-        raise RequestError(f"{model.name} has no attention, so no KV heads", "leave out --gqa")
+        raise RequestError(f"{name} has no attention, so no KV heads", "leave out --gqa")
     if len(widths) > 1:
-        raise RequestError(f"the layers of {model.name} have unlike KV heads {sorted(widths)}", "leave out --gqa")
+        raise RequestError(f"the layers of {name} have unlike KV heads {sorted(widths)}", "leave out --gqa")
 
 
 def _grouped(sublayer: Sublayer, kv_heads: int | None) -> Sublayer:

@@ -8,13 +8,13 @@ chunked layer needs no more tokens than its window.
 
 from __future__ import annotations
 
-from txcalc.architecture import CrossAttention, Layer, Model, SelfAttention, Stack
+from txcalc.architecture import Layer, Model, Stack
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, minimum, symbol
 from txcalc.formulas.cache_shapes import CacheRow, cache_rows, state_of
 from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
 from txcalc.formulas.workload import require_positive, source_length
-from txcalc.result import Node, leaf, total
+from txcalc.result import Node, Unit, leaf, total
 
 CONVENTION = "what the model needs at this context: windows kept to their size, heads as the checkpoint has them"
 
@@ -161,23 +161,22 @@ _MOST = 2**50
 
 
 class Fit:
-    """How much fits in ``budget`` bytes: the longest single sequence, and how many sequences of ``ctx`` tokens."""
+    """How much fits in ``budget`` bytes: the longest single sequence, and how many sequences of ``ctx`` tokens.
+
+    ``tokens`` and ``sequences`` are None where any number fits: nothing grows, or nothing is kept at all.
+    """
 
     def __init__(self, model: Model, *, budget: int, ctx: int, **options: object) -> None:
         self.budget, self.ctx = budget, ctx
         self._model, self._options = model, options
-        self.sequences = self._sequences()
+        each = self._cost(ctx)
+        self.sequences = budget // each if each else None
         self.tokens = self._tokens()
 
     def _cost(self, tokens: int) -> int:
         return _sequence_bytes(self._model, tokens, self._options)
 
-    def _sequences(self) -> int | None:
-        each = self._cost(self.ctx)
-        return self.budget // each if each else None
-
     def _tokens(self) -> int | None:
-        """The largest length that fits; None where any length does (every layer is windowed or recurrent)."""
         if self._cost(_MOST) <= self.budget:
             return None
         low, high = 0, _MOST
@@ -186,24 +185,21 @@ class Fit:
             low, high = (middle, high) if self._cost(middle) <= self.budget else (low, middle)
         return low
 
+    def nodes(self) -> list[Node]:
+        """The two answers, as rows of a result."""
+        return [
+            _fitting("tokens_in_one_sequence", "tokens", self.tokens, "kv_cache.fit_tokens"),
+            _fitting(f"sequences_of_{self.ctx:,}_tokens", "sequences", self.sequences, "kv_cache.fit_sequences"),
+        ]
+
+
+def _fitting(name: str, unit: Unit, value: int | None, key: str) -> Node:
+    if value is None:
+        return leaf(name, unit, _MOST, aside=True, note="any number: what is kept does not grow")
+    return leaf(name, unit, value, key=key, aside=True, convention="cache and state of each sequence, nothing else")
+
 
 def _sequence_bytes(model: Model, ctx: int, options: dict[str, object]) -> int:
     tree = kv_cache(model, ctx=ctx, **options)  # type: ignore[arg-type]  # options are kv_cache's own
     figures = tree.figures()
     return int(figures["kv_cache.total_bytes"]) + int(figures["kv_cache.state_bytes"])
-
-
-# ---- variants -------------------------------------------------------------------------------------------------------
-
-
-def grouping(model: Model) -> tuple[int, int] | None:
-    """(query heads, KV heads) where every caching layer is softmax attention with the same heads; else None."""
-    kinds = {
-        (sublayer.num_attention_heads, sublayer.num_key_value_heads)
-        for layer, _ in _layers(model)
-        for sublayer in layer.sublayers()
-        if isinstance(sublayer, SelfAttention | CrossAttention)
-    }
-    caching = any(cache_rows(sublayer, 1) for layer, _ in _layers(model) for sublayer in layer.sublayers())
-    latent = any(row.latent for stack in model.stacks for row in _stack_rows(stack))
-    return next(iter(kinds)) if len(kinds) == 1 and caching and not latent else None

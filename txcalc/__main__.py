@@ -1,0 +1,5 @@
+"""``python -m txcalc``."""
+
+from txcalc.cli import entry_point
+
+entry_point()

@@ -1,0 +1,110 @@
+"""Which commands there are, and how one of them is parsed and run. Only the module of the named command is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+from txcalc import __version__
+from txcalc.errors import UsageError
+from txcalc.report import Answer, render
+
+COMMANDS: Final = {
+    "params": "how many parameters, by component",
+    "kvcache": "how large the KV cache is, and what fits",
+    "cards": "the models that txcalc knows: list, show, check",
+    "completion": "a completion script for bash, zsh or tcsh",
+}
+
+_EXAMPLES: Final = """\
+examples:
+  txcalc params llama3-8b --explain
+  txcalc params ./config.json --set num_hidden_layers=16
+  txcalc kvcache --ctx 32k --gqa 8
+  txcalc kvcache deepseek-v3 --ctx 128k --batch 8 --kv-dtype fp8 --json
+  txcalc cards --family qwen
+
+MODEL is a card's name, a config.json or its directory, or a card of your own.
+txcalc COMMAND --help tells about one command.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors raised as ours and examples kept as written."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing and exiting."""
+        raise UsageError(message, f"{self.prog} --help")
+
+
+def top_parser() -> Parser:
+    """The parser of what stands before a command."""
+    commands = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+    parser = Parser(
+        prog="txcalc",
+        usage="txcalc COMMAND [MODEL] [options]",
+        description="The shape and the cost of transformer models: exact or refused, shown, checked.",
+        epilog=f"commands:\n{commands}\n\n{_EXAMPLES}",
+    )
+    parser.add_argument("--version", action="version", version=f"txcalc {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of one command."""
+    module = _module(name)
+    parser = Parser(
+        prog=f"txcalc {name}",
+        description=module.__doc__.strip() if module.__doc__ else "",
+        epilog=f"examples:\n{module.EXAMPLES}",
+    )
+    module.add_arguments(parser)
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Parse and run; the answer goes to stdout, everything else to stderr.
+
+    Raises:
+        UsageError: the command line cannot be read.
+        TxcalcError: the request cannot be answered.
+    """
+    if not arguments:
+        top_parser().print_help()
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name.startswith("-"):
+        top_parser().parse_args(arguments)
+        raise UsageError("no command given", "txcalc --help")
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COMMANDS, n=2)
+        hint = f"did you mean: {', '.join(near)}" if near else f"commands: {', '.join(COMMANDS)}"
+        raise UsageError(f"unknown command {name!r}", hint)
+    options = command_parser(name).parse_args(rest)
+    answer: Answer | int = _module(name).run(options)
+    return answer if isinstance(answer, int) else write(answer, options)
+
+
+def write(answer: Answer, options: argparse.Namespace) -> int:
+    """The answer in the format asked for; warnings to stderr. Returns the exit code."""
+    style = "json" if options.json else options.format
+    render(answer, style=style, explained=options.explain, out=sys.stdout)
+    sys.stdout.flush()
+    for warning in answer.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for reason in answer.reasons:
+        print(f"warning: estimated: {reason}", file=sys.stderr)
+    return answer.exit_code
+
+
+def _module(name: str) -> Any:
+    return import_module(f"txcalc.cli.{name}")

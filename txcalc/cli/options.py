@@ -1,0 +1,113 @@
+"""Options that several commands share, and what they mean for the answer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from txcalc import units
+from txcalc.architecture import Model
+from txcalc.errors import UsageError
+from txcalc.report.write import FORMATS
+
+T = TypeVar("T")
+
+DEFAULT_MODEL = "llama3-8b"
+
+
+def named(option: str, parse: Callable[[str], T]) -> Callable[[str], T]:
+    """``parse`` with the option's name in its errors."""
+
+    def parsed(text: str) -> T:
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise UsageError(f"{option}: {error.message}", error.hint) from None
+
+    return parsed
+
+
+def add_length(parser: argparse.ArgumentParser, option: str, help_text: str, **fields: Any) -> None:
+    """A length in tokens."""
+    parse = named(option, units.length)
+    parser.add_argument(option, type=parse, metavar="TOKENS", help=f"{help_text}: {units.LENGTH_FORMS}", **fields)
+
+
+def add_positive(parser: argparse.ArgumentParser, option: str, help_text: str, **fields: Any) -> None:
+    """A positive whole number."""
+    parser.add_argument(option, type=named(option, units.positive), metavar="N", help=help_text, **fields)
+
+
+def add_memory(parser: argparse.ArgumentParser, option: str, help_text: str) -> None:
+    """An amount of memory."""
+    parse = named(option, units.memory)
+    parser.add_argument(option, type=parse, metavar="MEMORY", help=f"{help_text}: {units.MEMORY_FORMS}")
+
+
+def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """MODEL and the what-ifs on it."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?" if optional else None,
+        help="a card's name, a config.json or its directory, a card file"
+        + (f" (default: {DEFAULT_MODEL}'s shape)" if optional else ""),
+    )
+    group = parser.add_argument_group("what-if on the shape")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a field of the config before it is read; dots reach nested ones; repeatable",
+    )
+    group.add_argument("--gqa", metavar="KV_HEADS", help="that many KV heads: 1 is MQA, mha is one for each query head")
+    group.add_argument("--strict", action="store_true", help="refuse a config that is not understood in full")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """How the answer is written."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--explain", action="store_true", help="open every number: formula, values, convention, source")
+    group.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    group.add_argument("--json", action="store_true", help="short for --format json")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def load_model(options: argparse.Namespace) -> Model:
+    """The model that MODEL, --set, --gqa and --strict describe."""
+    from txcalc.cards import load
+
+    return load(
+        options.model or DEFAULT_MODEL,
+        overrides=dict(_override(text) for text in options.set),
+        gqa=options.gqa,
+        strict=options.strict,
+    )
+
+
+def _override(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise UsageError(f"--set: {text!r} is not KEY=VALUE", "write it as --set num_hidden_layers=16")
+    return key.strip(), value.strip()
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """The model as the JSON document shows it."""
+    return {
+        "name": model.name,
+        "model_type": model.model_type,
+        "num_hidden_layers": model.main.num_hidden_layers,
+        "dtype": model.dtype,
+        "max_position_embeddings": model.max_position_embeddings,
+        "quantization": model.quantization,
+        "assumed": [{"key": key, "value": value, "from": origin} for key, value, origin in model.assumed],
+    }
+
+
+def title(model: Model, *parts: str) -> str:
+    """The first line of a table."""
+    basis = "estimated" if model.reasons else "exact"
+    return " | ".join([f"{model.name} ({model.model_type})", *parts, basis])

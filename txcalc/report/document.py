@@ -1,0 +1,80 @@
+"""What a command has to say: a title, rows for reading, the tree behind them, and the remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from txcalc.record import Record
+from txcalc.result import Basis, Node
+
+
+class Row(Record):
+    """One line of a table: cells in the order of the columns; ``depth`` indents the first, ``strong`` marks totals.
+
+    ``detail`` is a last cell that is shown where the terminal has room for it.
+    """
+
+    cells: tuple[str, ...]
+    detail: str = ""
+    depth: int = 0
+    strong: bool = False
+
+
+class Section(Record):
+    """Rows under a heading, with their columns; the first column is text, the others are numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    heading: str = ""
+    detail: str = ""
+
+
+class Answer(Record):
+    """Everything that one command answers.
+
+    ``figures`` stand at the top level of the JSON beside ``result``; ``facts`` are small values (model, integers used)
+    that stand there under their own names.
+    """
+
+    command: str
+    title: str
+    model: dict[str, Any]
+    tree: Node
+    sections: tuple[Section, ...]
+    facts: Mapping[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    exit_code: int = 0
+
+    @property
+    def basis(self) -> Basis:
+        """Of the headline figures."""
+        return "estimated" if self.reasons else "exact"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        plain: dict[str, Any] = {"schema": f"txcalc.{self.command}/1", "model": self.model}
+        plain |= {"basis": self.basis, "reasons": list(self.reasons)}
+        plain |= {"warnings": list(self.warnings), "notes": list(self.notes)}
+        plain |= self.facts
+        for key, value in self.tree.figures().items():
+            _place(plain, key.split("."), value)
+        plain["result"] = self.judged().to_dict()
+        return plain
+
+    def judged(self) -> Node:
+        """The tree; every node an estimate where the model was not understood in full."""
+        return _estimated(self.tree, "; ".join(self.reasons)) if self.reasons else self.tree
+
+
+def _place(plain: dict[str, Any], path: list[str], value: object) -> None:
+    for part in path[:-1]:
+        plain = plain.setdefault(part, {})
+    plain[path[-1]] = value
+
+
+def _estimated(node: Node, reason: str) -> Node:
+    children = tuple(_estimated(child, reason) for child in node.children)
+    return node.replace(basis="estimated", reason=node.reason or reason, children=children)

@@ -1,0 +1,44 @@
+"""The table on a terminal."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from txcalc.report.document import Answer, Section
+from txcalc.report.write import cells_of
+
+
+def print_rich(answer: Answer, out: TextIO) -> None:
+    """Title and sections with colour, as wide as the terminal allows."""
+    console = Console(file=out, highlight=False)
+    console.print(Text(answer.title, style="bold"))
+    for section in answer.sections:
+        console.print()
+        if section.heading:
+            console.print(Text(section.heading, style="bold"))
+        console.print(_table(section, console.width))
+
+
+def _table(section: Section, width: int) -> Table:
+    detailed = bool(section.detail) and _needed(section) <= width
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column(section.columns[0], overflow="fold")
+    for name in section.columns[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    if detailed:
+        table.add_column(section.detail, overflow="fold")
+    for row in section.rows:
+        cells = [*cells_of(row), row.detail] if detailed else cells_of(row)
+        table.add_row(*(Text(cell) for cell in cells), style="bold" if row.strong else "")
+    return table
+
+
+def _needed(section: Section) -> int:
+    """Columns that the table takes with its detail."""
+    lines = [(*section.columns, section.detail), *((*cells_of(row), row.detail) for row in section.rows)]
+    return sum(max(len(line[column]) for line in lines) + 3 for column in range(len(lines[0])))

@@ -1,0 +1,111 @@
+"""One answer in each format. Rich is used on a terminal only; a pipe gets plain text without escape codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from typing import Final, TextIO
+
+from txcalc.report.document import Answer, Row, Section
+from txcalc.report.explain import INDENT, explain
+
+FORMATS: Final = ("table", "json", "md", "csv")
+
+
+def render(answer: Answer, *, style: str, explained: bool, out: TextIO) -> None:
+    """Write ``answer`` to ``out``."""
+    match style:
+        case "json":
+            json.dump(answer.to_dict(), out, indent=2)
+            out.write("\n")
+        case "csv":
+            _csv(answer, out)
+        case "md":
+            _markdown(answer, explained, out)
+        case _:
+            _table(answer, explained, out)
+
+
+def terminal(stream: TextIO) -> bool:
+    """Whether to use colour and a wide layout there."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def text_width() -> int:
+    """Columns to fill: the terminal's, else 80."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def _table(answer: Answer, explained: bool, out: TextIO) -> None:
+    if explained:
+        print(f"{answer.title}\n", file=out)
+        print("\n".join(explain(answer.judged(), width=text_width())), file=out)
+    elif terminal(out):
+        from txcalc.report.rich_table import print_rich
+
+        print_rich(answer, out)
+    else:
+        print("\n\n".join([answer.title, *(_plain(section) for section in answer.sections)]), file=out)
+    for note in answer.notes:
+        print(f"\nnote: {note}", file=out)
+
+
+def _plain(section: Section) -> str:
+    texts = [section.columns, *(cells_of(row) for row in section.rows)]
+    widths = [max(len(line[column]) for line in texts) for column in range(len(section.columns))]
+    lines = [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in texts
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join(
+        line.rstrip() for line in [*([section.heading] if section.heading else []), lines[0], rule, *lines[1:]]
+    )
+
+
+def cells_of(row: Row) -> tuple[str, ...]:
+    """A row's cells with the first one indented."""
+    return (INDENT * row.depth + row.cells[0], *row.cells[1:])
+
+
+# ---- markdown and csv -----------------------------------------------------------------------------------------------
+
+
+def _markdown(answer: Answer, explained: bool, out: TextIO) -> None:
+    print(f"**{answer.title}**", file=out)
+    for section in answer.sections:
+        print(f"\n{section.heading}" if section.heading else "", file=out)
+        print("| " + " | ".join(_escaped(name) for name in section.columns) + " |", file=out)
+        print("|" + "---|" + "---:|" * (len(section.columns) - 1), file=out)
+        for row in section.rows:
+            cells = [_escaped(cell) for cell in row.cells]
+            first = "&nbsp;" * 4 * row.depth + (f"**{cells[0]}**" if row.strong else cells[0])
+            print("| " + " | ".join([first, *cells[1:]]) + " |", file=out)
+    if explained:
+        print("\n```\n" + "\n".join(explain(answer.judged())) + "\n```", file=out)
+    for note in answer.notes:
+        print(f"\n{note}", file=out)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _csv(answer: Answer, out: TextIO) -> None:
+    """One line a node: path, key, value, unit, basis, formula, values."""
+    import csv
+
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["path", "key", "value", "unit", "basis", "formula", "substituted"])
+    path: list[str] = []
+    for depth, node in answer.judged().walk():
+        path[depth:] = [node.name]
+        where = "/".join(path)
+        writer.writerow([where, node.key, node.value, node.unit, node.basis, node.formula(), node.substituted()])
