@@ -1,0 +1,88 @@
+"""Who may import whom: read from the source, so that no test order can hide an import; and what a start-up loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "txcalc"
+PURE = {"architecture", "errors", "units", "record", "expression", "result", "symbols"}
+CALCULATOR = PURE | {"configs", "cards", "formulas", "hardware", "report"}
+HEAVY = {"torch", "numpy", "transformers", "safetensors", "tokenizers", "gguf"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at any depth, outside TYPE_CHECKING."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def part_of(path: Path) -> str:
+    """The room of the house that a file is in."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py" and path.parent != PACKAGE) + [
+    PACKAGE / f"{name}.py" for name in sorted(PURE) if (PACKAGE / f"{name}.py").exists()
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room, found = part_of(path), imports(path)
+    roots = {name.split(".")[0] for name in found}
+    ours = {name.split(".")[1] for name in found if name.startswith("txcalc.")}
+    if room in PURE:
+        allowed = {"txcalc", "typing_extensions", *sys.stdlib_module_names}
+        assert roots <= allowed
+        assert ours <= PURE
+    if room in CALCULATOR:
+        assert not roots & HEAVY
+        assert not ours & {"reference", "measure", "cli"}
+    if room == "reference":
+        assert not ours & {"formulas", "report", "cli", "measure"}
+    if room == "report":
+        assert not ours & {"formulas", "configs", "cards", "architecture"}
+
+
+def test_the_rule_notices_a_forbidden_import(tmp_path: Path) -> None:
+    """Negative control: an import inside a function is seen."""
+    path = tmp_path / "sly.py"
+    path.write_text("def f():\n    from torch import nn\n    return nn\n")
+    assert "torch" in imports(path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["params", "llama3-8b"],
+        ["params", "llama3-8b", "--json"],
+        ["kvcache", "--ctx", "32k", "--gqa", "8"],
+        ["cards"],
+    ],
+    ids=" ".join,
+)
+def test_calculators_load_no_heavy_module(arguments: list[str]) -> None:
+    program = (
+        "import sys; from txcalc.cli import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'huggingface_hub', 'transformers'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_importing_the_package_loads_no_heavy_module() -> None:
+    program = "import sys, txcalc, txcalc.cli; print(sorted({'torch', 'numpy', 'huggingface_hub', 'yaml', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
