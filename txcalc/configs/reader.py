@@ -172,6 +172,11 @@ class Reader:
         own = [self.path + key for key in self.config if key not in self._read and key not in INERT]
         return own + [key for inner in self._nested for key in inner.unread()]
 
+    def known(self) -> set[str]:
+        """Every key that the config holds or that this type may carry, nested ones with their path."""
+        own = {self.path + key for key in (*self.config, *self.defaults, *self.aliases, *self._read)}
+        return own.union(*(inner.known() for inner in self._nested))
+
     def all_reasons(self) -> list[str]:
         """Why the result is an estimate: what adapters said, and every unread key."""
         nested = [reason for inner in self._nested for reason in inner.reasons]

@@ -6,7 +6,7 @@ command loads one family; a test holds the two together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final
@@ -31,6 +31,9 @@ class ModelType(Record):
 
 _MODULES: Final = {
     "llama": "llama mistral",
+    "bert": "bert roberta",
+    "albert": "albert",
+    "distilbert": "distilbert",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
 
@@ -71,10 +74,13 @@ def type_of(model_type: str) -> ModelType:
     return found
 
 
-def architecture_of(config: Mapping[str, Any], *, name: str = "", strict: bool = False) -> Model:
+def architecture_of(
+    config: Mapping[str, Any], *, name: str = "", strict: bool = False, must_read: Collection[str] = ()
+) -> Model:
     """The Model that a config.json describes.
 
-    ``strict`` makes an error of what would otherwise be an estimate.
+    ``strict`` makes an error of what would otherwise be an estimate. ``must_read`` are keys, nested ones with dots,
+    that a user asked for by name: one that this type does not know is an error.
 
     Raises:
         ModelError: an unknown type, a field that is missing, of the wrong type or out of range.
@@ -82,6 +88,8 @@ def architecture_of(config: Mapping[str, Any], *, name: str = "", strict: bool =
     kind = type_of(model_type_of(config))
     reader = Reader(config, defaults=kind.defaults, aliases=kind.aliases, origin=kind.origin)
     model = kind.build(reader)
+    if must_read:
+        _require_read(reader, must_read)
     reasons = (*model.reasons, *reader.all_reasons())
     if strict and reasons:
         raise ModelError(f"not understood: {reasons[0]}", "leave out --strict to get an estimate")
@@ -91,3 +99,10 @@ def architecture_of(config: Mapping[str, Any], *, name: str = "", strict: bool =
         assumed=tuple(reader.assumed()),
         notes=(*model.notes, *reader.all_notes()),
     )
+
+
+def _require_read(reader: Reader, keys: Collection[str]) -> None:
+    for key in set(keys).intersection(reader.unread()):
+        near = get_close_matches(key, reader.known() - {key}, n=3, cutoff=0.5)
+        hint = f"nearest fields: {', '.join(near)}" if near else "give a field of the model's config.json"
+        raise ModelError(f"{key} is not a field of {reader.model_type}", hint)
