@@ -1,0 +1,151 @@
+"""Reads JSON and YAML that somebody else wrote: bounded in size and depth, never executed, one clear error.
+
+YAML is read as the subset that JSON has: no anchors, aliases or tags, strings such as ``no`` stay strings, and
+``1e-5`` is a number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+from txcalc.configs.reader import shown
+from txcalc.errors import ModelError
+
+MAX_BYTES: Final = 20 * 10**6
+MAX_DEPTH: Final = 32
+MAX_DIGITS: Final = 100
+_YAML: Final = (".yaml", ".yml")
+_INFINITE_ALLOWED: Final = ("time_step_limit",)  # Mamba-2 configs are published with [0.0, Infinity]
+_EXPECTED: Final = "expected a Hugging Face config.json, or a model card with a config"
+
+
+def read_mapping(path: str) -> dict[str, Any]:
+    """The object that a .json, .yaml or .yml file holds.
+
+    Raises:
+        ModelError: no such file, no ordinary file, too large, not text, not JSON or YAML, or not an object.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise ModelError(f"{path} is empty", _EXPECTED)
+    data = _from_yaml(text, path) if path.lower().endswith(_YAML) else _from_json(text, path)
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} holds {_kind(data)}, not an object", _EXPECTED)
+    _require_sane(data, path)
+    return data
+
+
+def read_text(path: str) -> str:
+    """The text of an ordinary file of at most ``MAX_BYTES`` bytes in UTF-8.
+
+    Raises:
+        ModelError: as ``read_mapping``.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path} is {_file_kind(status.st_mode)}, not an ordinary file", "name a file")
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+    if len(content) > MAX_BYTES:
+        raise ModelError(f"{path} is larger than {MAX_BYTES // 10**6} MB", "a config.json is a few kilobytes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is not UTF-8 text (byte {error.start:,})", _EXPECTED) from None
+
+
+def unreadable(path: str, error: OSError | ValueError) -> ModelError:
+    """What to tell about a path that the system would not open."""
+    if isinstance(error, FileNotFoundError):
+        return ModelError(f"{path} does not exist", "check the path; txcalc cards lists models known by name")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ModelError(f"{shown(path)} cannot be read: {reason}", "check the path and its permissions")
+
+
+def _file_kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _kind(value: Any) -> str:
+    return "a list" if isinstance(value, list) else shown(value)
+
+
+# ---- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def _from_json(text: str, path: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            names = [name for name, _ in pairs]
+            _refuse_twice(next(name for name in names if names.count(name) > 1), path)
+        return made
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_int=lambda digits: _integer(digits, path))
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path} is not JSON: {_where(text, error)}", _EXPECTED) from None
+    except RecursionError:
+        raise _too_deep(path) from None
+
+
+def _where(text: str, error: json.JSONDecodeError) -> str:
+    if error.pos >= len(text.rstrip()):
+        return f"it ends too early, in line {error.lineno}"
+    return f"{error.msg[:1].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
+
+
+def _integer(digits: str, path: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ModelError(f"{path} holds a whole number of {len(digits):,} digits", "no field of a model is so large")
+    return int(digits)
+
+
+def _refuse_twice(name: str, path: str) -> NoReturn:
+    raise ModelError(f"{path} gives {shown(name)} twice", "remove one")
+
+
+def _too_deep(path: str) -> ModelError:
+    return ModelError(f"{path} is nested more than {MAX_DEPTH} levels deep", _EXPECTED)
+
+
+# ---- YAML -----------------------------------------------------------------------------------------------------------
+
+
+def _from_yaml(text: str, path: str) -> Any:
+    from txcalc.cards import yaml_subset  # here: PyYAML alone costs more than everything else a command does
+
+    try:
+        return yaml_subset.load(text, max_depth=MAX_DEPTH, integer=lambda digits: _integer(digits, path))
+    except yaml_subset.SubsetError as error:
+        raise ModelError(f"{path} {error.what}", error.hint) from None
+
+
+# ---- what was read --------------------------------------------------------------------------------------------------
+
+
+def _require_sane(data: Mapping[str, Any], path: str) -> None:
+    """Refuses numbers that are not finite, by key, and nesting that later code could not walk."""
+    waiting: list[tuple[str, Any, int]] = [("", data, 0)]
+    while waiting:
+        name, value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise _too_deep(path)
+        if isinstance(value, float) and not _finite(value) and name.rpartition(".")[2] not in _INFINITE_ALLOWED:
+            raise ModelError(f"{path}: {name} is {value}; expected a finite number", "correct the file")
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}" if name else key, inner, depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(name, inner, depth + 1) for inner in value]
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0

@@ -1,0 +1,56 @@
+"""The one door from what a user typed to a Model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from txcalc.architecture import Model
+from txcalc.architecture.variants import with_kv_heads
+from txcalc.cards.finding import find_model
+from txcalc.cards.overrides import with_overrides
+from txcalc.configs import architecture_of
+from txcalc.errors import ModelError, UsageError
+
+_GQA_FORMS: Final = "--gqa takes a number of KV heads (1 is MQA) or mha"
+
+
+def load(
+    name: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    gqa: str | int | None = None,
+    strict: bool = False,
+) -> Model:
+    """The Model of a card name, a config.json, its directory, or a card of one's own.
+
+    ``overrides`` change the config before it is read (see ``overrides``); ``gqa`` is a number of KV heads, or ``mha``
+    for as many as query heads; ``strict`` makes an error of what would otherwise be an estimate. The model's name says
+    what was changed.
+
+    Raises:
+        RequestError: no such model, a file or field that is wrong, or KV heads that the model cannot have.
+        UsageError: an override or ``gqa`` that cannot be read.
+    """
+    card = find_model(name)
+    config, keys = with_overrides(card.config, overrides or {})
+    try:
+        model = architecture_of(config, name=card.name, strict=strict, must_read=keys)
+    except ModelError as error:
+        raise ModelError(f"{card.name}: {error.message}", error.hint) from None
+    changes = [f"{key}={str(value)[:40]}" for key, value in (overrides or {}).items()]
+    if gqa is not None:
+        kv_heads = _kv_heads(gqa)
+        model = with_kv_heads(model, kv_heads)
+        changes.append("as many KV heads as query heads" if kv_heads is None else f"{kv_heads} KV heads")
+    return model.replace(name=f"{card.name} with {', '.join(changes)}") if changes else model
+
+
+def _kv_heads(gqa: str | int) -> int | None:
+    """None for ``mha``."""
+    text = str(gqa).strip().lower()
+    if text in ("mha", "mqa"):
+        return None if text == "mha" else 1
+    if not text.lstrip("-").isdecimal() or len(text) > 12:
+        raise UsageError(f"--gqa {text[:40]} is not a number of KV heads", _GQA_FORMS)
+    return int(text)
