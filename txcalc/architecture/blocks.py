@@ -44,7 +44,8 @@ class Branch(Record):
 class Residual(Record):
     """One residual step: ``norm_in`` is shared by all its branches, ``norm_after`` normalises the new stream.
 
-    ``residual=False`` drops the addition of x.
+    ``residual=False`` drops the addition of x. A step without branches only normalises the stream (BLOOM's
+    ``apply_residual_connection_post_layernorm``).
     """
 
     branches: tuple[Branch, ...]

@@ -30,7 +30,10 @@ class Projection(Record):
 
 
 class TokenEmbedding(Record):
-    """A table [vocab_size, embedding_size], what is added to its rows, and what they pass before the first layer."""
+    """A table [vocab_size, embedding_size], what is added to its rows, and what they pass before the first layer.
+
+    Positions are added before the projection, unless their width is not ``embedding_size``: then after it (OPT-350m).
+    """
 
     vocab_size: int
     embedding_size: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from txcalc.architecture import (
     Branch,
@@ -34,6 +34,7 @@ ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
     "gelu_accurate": "gelu_tanh",
     "quick_gelu": "quick_gelu",
     "silu": "silu",
@@ -70,7 +71,8 @@ def head_dims(r: Reader) -> tuple[int, int, int, int]:
     hidden, heads = r.integer("hidden_size"), r.integer("num_attention_heads")
     kv_heads = optional(r, "num_key_value_heads") or heads
     if heads % kv_heads:
-        raise r.error("num_key_value_heads", f"is {kv_heads}; it must divide the {heads} query heads")
+        whose = "" if r.has("num_key_value_heads") else " (the type's default)"
+        raise r.error("num_key_value_heads", f"is {kv_heads}{whose}; it must divide the {heads} query heads")
     explicit = optional(r, "head_dim")
     if explicit is None and hidden % heads:
         raise r.error("hidden_size", f"is {hidden}; it is not a multiple of the {heads} heads", "set head_dim")
@@ -82,9 +84,37 @@ def optional(r: Reader, name: str) -> int | None:
     return r.optional_integer(name) if r.has(name) or name in r.defaults else None
 
 
+class Arrangement(Protocol):
+    """How sublayers and a kind of norm make a layer: ``pre_norm``, ``parallel``, ..."""
+
+    def __call__(self, *sublayers: Sublayer, norm: Norm) -> Layer:  # noqa: D102 - the class says it
+        ...
+
+
 def pre_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
     """The Llama layer: each sublayer its own residual step with a norm before it."""
     return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each, norm_in=norm),)) for each in sublayers))
+
+
+def parallel(*sublayers: Sublayer, norm: Norm) -> Layer:
+    """The GPT-J layer: all sublayers read one normed input, and their outputs join the stream together."""
+    return Layer(steps=(Residual(branches=tuple(Branch(sublayer=each) for each in sublayers), norm_in=norm),))
+
+
+def parallel_own_norms(*sublayers: Sublayer, norm: Norm) -> Layer:
+    """The GPT-NeoX layer: parallel sublayers, each with a norm of its own."""
+    branches = tuple(Branch(sublayer=each, norm_in=norm) for each in sublayers)
+    return Layer(steps=(Residual(branches=branches),))
+
+
+def output_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
+    """The OLMo 2 layer: a norm on what each sublayer adds to the stream, none before it."""
+    return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each, norm_out=norm),)) for each in sublayers))
+
+
+def post_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
+    """The layer of the 2017 Transformer: a norm after each residual addition."""
+    return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each),), norm_after=norm) for each in sublayers))
 
 
 def sandwich(*sublayers: Sublayer, norm: Norm) -> Layer:
@@ -207,29 +237,52 @@ def quantization_of(r: Reader) -> str | None:
 def llama_like(
     r: Reader,
     *,
-    qkv_bias: bool = False,
-    o_bias: bool = False,
     mlp_bias: bool = False,
-    qk_norm: QKNorm | None = None,
     default_windows: list[str] | None = None,
     theta: float | None = None,
+    arrange: Arrangement = pre_norm,
+    head: Mapping[str, Any] | None = None,
+    **attention: Any,
 ) -> Model:
-    """Pre-norm RMSNorm, rotary GQA, SwiGLU: Llama and everything shaped like it."""
-    num_layers = r.layers()
-    norm = rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps"))
-    position = rope.rotary(r, head_dims(r)[3], theta=theta)
-    feed_forward = swiglu(r, bias=mlp_bias)
+    """Pre-norm RMSNorm, rotary GQA, SwiGLU: Llama and everything shaped like it.
 
-    def layer(window: int | None) -> Layer:
-        attention = self_attention(
-            r, position=position, qkv_bias=qkv_bias, o_bias=o_bias, qk_norm=qk_norm, window=window
-        )
-        return pre_norm(attention, feed_forward, norm=norm)
-
+    ``attention`` (biases, ``qk_norm``) goes to ``self_attention``, ``head`` to ``causal_head``.
+    """
     varied = "layer_types" in r.defaults or default_windows
-    per_layer = windows(r, num_layers, default=default_windows) if varied else []
-    made = {window: layer(window) for window in dict.fromkeys(per_layer or [None])}
-    layers = [(made[window], 1) for window in per_layer] or [(made[None], num_layers)]
-    stack = decoder_stack(r, layers, final_norm=norm)
-    head = causal_head(r, input_size=r.integer("hidden_size"), vocab_size=r.integer("vocab_size"))
-    return decoder_model(r, stack, head)
+    return dense_decoder(
+        r,
+        norm=rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps")),
+        position=rope.rotary(r, head_dims(r)[3], theta=theta),
+        feed_forward=swiglu(r, bias=mlp_bias),
+        arrange=arrange,
+        layer_windows=windows(r, r.layers(), default=default_windows) if varied else None,
+        head=head,
+        **attention,
+    )
+
+
+def dense_decoder(
+    r: Reader,
+    *,
+    norm: Norm,
+    feed_forward: FeedForward,
+    position: Position | None,
+    arrange: Arrangement = pre_norm,
+    layer_windows: list[int | None] | None = None,
+    embedding: TokenEmbedding | None = None,
+    head: Mapping[str, Any] | None = None,
+    **attention: Any,
+) -> Model:
+    """A decoder of one kind of layer, or of kinds that differ in their window alone, with one kind of norm.
+
+    ``arrange`` makes a layer of its sublayers; ``layer_windows`` is one entry a layer, None: no windows.
+    """
+    kinds = layer_windows or [None]
+    made = {
+        window: arrange(self_attention(r, position=position, window=window, **attention), feed_forward, norm=norm)
+        for window in dict.fromkeys(kinds)
+    }
+    layers = [(made[window], 1) for window in kinds] if layer_windows else [(made[None], r.layers())]
+    stack = decoder_stack(r, layers, final_norm=norm, embedding=embedding)
+    made_head = causal_head(r, input_size=r.integer("hidden_size"), vocab_size=r.integer("vocab_size"), **(head or {}))
+    return decoder_model(r, stack, made_head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final, Literal
 
 from txcalc.architecture import Head, Role
@@ -41,7 +42,7 @@ def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
         raise r.error("architectures", f"is {shown(names)}; expected a list of class names")
     for ending, task in _ENDINGS:
         if names[0].endswith(ending):
-            if prefix and names[0] != prefix + ending:
+            if prefix and names[0].lower() != (prefix + ending).lower():  # MPTForCausalLM is Mpt's
                 r.reasons.append(f"architectures = {names[0]}: not one of the {prefix} classes that txcalc knows")
             return task
     r.reasons.append(f"architectures = {names[0]}: not a head that txcalc knows, taken as {default.replace('_', ' ')}")
@@ -81,9 +82,16 @@ def causal_head(
     scale: float = 1.0,
     default: Task = "causal_lm",
     role: Role = "decoder",
+    prefix: str = "",
+    without: Container[Task] = (),
 ) -> Head | None:
-    """The head of a decoder-only model, any task that decoder-only models are published with."""
-    task = task_of(r, default)
+    """The head of a decoder-only model, any task that decoder-only models are published with.
+
+    ``prefix`` as in ``task_of``; ``without``: the tasks for which the type has no published class.
+    """
+    task = task_of(r, default, prefix=prefix)
+    if task in without:
+        r.reasons.append(f"a {task.replace('_', ' ')} head of {r.model_type} is nobody's published class")
     tied = has_tie(r) and r.flag("tie_word_embeddings")
     match task:
         case "base":

@@ -59,7 +59,7 @@ class Reader:
         self._read |= {name, own}
         value = self.config.get(own, _MISSING)
         standard = self.config.get(name, _MISSING)
-        if value is _MISSING:
+        if value is _MISSING or (value is None and standard is not _MISSING):
             value = standard
         elif standard is not _MISSING and standard != value:
             raise self.error(name, f"is {standard!r} and {own} is {value!r}: two names of one field", "remove one")

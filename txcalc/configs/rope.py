@@ -42,11 +42,14 @@ def rotary(
     settings = parameters(r, layer_type) if settings is None else settings
     base = settings.get("rope_theta") or _plain(r, "rope_theta") or theta or 10_000.0
     part = settings.get("partial_rotary_factor") or _plain(r, "partial_rotary_factor") or factor
+    width = int(head_dim * part)
+    odd = width % 2 == 1 and width < head_dim  # a pair more is rotated, with frequencies spread over the odd width
     return Rotary(
         theta=float(base),
-        rotary_dim=int(head_dim * part),
+        rotary_dim=width + odd,
         interleaved=interleaved,
         scaling=_scaling(r, settings) if scaled else None,
+        frequency_dim=width if odd else None,
         max_position_embeddings=_plain(r, "max_position_embeddings") or 0,
     )
 
