@@ -6,7 +6,7 @@
 
 from txcalc.cards.card import Card, Published
 from txcalc.cards.checking import Finding, check
-from txcalc.cards.finding import all_cards, find
+from txcalc.cards.finding import all_cards, find, known_names
 from txcalc.cards.loading import load
 
-__all__ = ["Card", "Finding", "Published", "all_cards", "check", "find", "load"]
+__all__ = ["Card", "Finding", "Published", "all_cards", "check", "find", "known_names", "load"]

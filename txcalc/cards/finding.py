@@ -38,6 +38,11 @@ def find(name: str) -> Card:
     return card
 
 
+def known_names() -> list[str]:
+    """The name of every card that comes with txcalc, sorted."""
+    return shipped().names()
+
+
 def all_cards() -> list[Card]:
     """Every card that comes with txcalc, by name."""
     return [shipped().card(name) for name in shipped().names()]

@@ -30,10 +30,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _whole_parser() -> argparse.ArgumentParser:
-    from txcalc.cards import all_cards
+    from txcalc.cards import known_names
     from txcalc.cli.app import COMMANDS, command_parser
 
-    names = [card.name for card in all_cards()]
+    names = known_names()
     whole = argparse.ArgumentParser(prog="txcalc")
     commands = whole.add_subparsers()
     for name, text in COMMANDS.items():
