@@ -1,0 +1,148 @@
+"""BERT and RoBERTa: learned positions, post-norm layers with biases everywhere, a pooler where a task reads it.
+
+Sources: Devlin et al. 2019 (arXiv 1810.04805), section 3; Liu et al. 2019 (arXiv 1907.11692).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from txcalc.architecture import LearnedPositions, Model, Role, TokenEmbedding, UnusedTensor
+from txcalc.configs.common import activation, layer_norm
+from txcalc.configs.encoders import (
+    LM_TASKS,
+    Plan,
+    absolute_positions_only,
+    biased_attention,
+    dense_classifier,
+    encoder_model,
+    head_width,
+    known_task,
+    lm_plan,
+    plain_feed_forward,
+    plain_plan,
+    post_norm,
+)
+from txcalc.configs.heads import Task, classifier, num_labels
+from txcalc.configs.reader import Reader
+from txcalc.configs.registry import ModelType
+
+BERT_DEFAULTS: Final[dict[str, Any]] = {
+    "vocab_size": 30_522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+ROBERTA_DEFAULTS: Final[dict[str, Any]] = {**BERT_DEFAULTS, "vocab_size": 50_265, "pad_token_id": 1}
+
+# The first release's pooler settings, which no code reads.
+_OLD_KEYS: Final = """
+directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
+""".split()
+
+_TASKS: Final = (
+    "base masked_lm causal_lm sequence_classification token_classification question_answering multiple_choice"
+)
+
+
+def bert_like(r: Reader, plan: Plan, *, role: Role, position_offset: int = 0) -> Model:
+    """The encoder of BERT, under the heads that ``plan`` holds; ``position_offset``: the first token's row."""
+    absolute_positions_only(r)
+    hidden, heads = r.integer("hidden_size"), r.integer("num_attention_heads")
+    norm = layer_norm(hidden, r.number("layer_norm_eps"))
+    rows = r.integer("max_position_embeddings")
+    embedding = TokenEmbedding(
+        vocab_size=r.integer("vocab_size"),
+        embedding_size=hidden,
+        positions=LearnedPositions(rows=rows, width=hidden, offset=position_offset),
+        token_types=r.integer("type_vocab_size"),
+        norm=norm,
+    )
+    attention = biased_attention(hidden, heads, head_width(r, hidden, heads), causal=role == "decoder")
+    feed_forward = plain_feed_forward(hidden, r.integer("intermediate_size"), activation(r))
+    num_layers = r.layers()
+    return encoder_model(
+        r,
+        plan,
+        role=role,
+        hidden=hidden,
+        embedding=embedding,
+        layers=[(post_norm(attention, feed_forward, norm=norm), num_layers)],
+        positions=max(rows - position_offset, 0),
+        unused=_cross_attention(r, role, hidden, num_layers),
+    )
+
+
+def role_of(r: Reader) -> Role:
+    """``is_decoder`` makes the attention causal."""
+    return "decoder" if r.flag("is_decoder") else "encoder"
+
+
+def _cross_attention(r: Reader, role: Role, hidden: int, num_layers: int) -> tuple[UnusedTensor, ...]:
+    """``add_cross_attention``: weights for another model's encoder, idle as long as the model runs alone."""
+    if not r.flag("add_cross_attention"):
+        return ()
+    if role == "encoder":
+        raise r.error("add_cross_attention", "is true and is_decoder is not: an encoder has no cross-attention")
+    return idle_cross_attention(r, hidden, num_layers)
+
+
+def idle_cross_attention(r: Reader, hidden: int, num_layers: int) -> tuple[UnusedTensor, ...]:
+    """The cross-attention of a decoder that is loaded without its encoder: four projections and a LayerNorm a layer."""
+    r.notes.append("cross-attention weights are counted as unused: without an encoder nothing runs them")
+    return (
+        UnusedTensor(name="cross-attention matrices", shape=(4, hidden, hidden), count=num_layers),
+        UnusedTensor(name="cross-attention biases", shape=(4, hidden), count=num_layers),
+        UnusedTensor(name="cross-attention norms", shape=(2, hidden), count=num_layers),
+    )
+
+
+def _bert(r: Reader) -> Model:
+    r.ignore("pad_token_id", *_OLD_KEYS)
+    task = known_task(r, f"{_TASKS} pretraining next_sentence", prefix="Bert", default="masked_lm")
+    role, hidden = role_of(r), r.integer("hidden_size")
+    if task not in LM_TASKS:
+        return bert_like(r, plain_plan(r, task, role=role, hidden=hidden), role=role)
+    plan = lm_plan(r, task, role=role, hidden=hidden, act=activation(r), eps=r.number("layer_norm_eps"))
+    if task == "pretraining":
+        next_sentence = classifier(hidden, 2, role=role, bias=True, pooled=True)
+        plan = plan.replace(pooled_head=next_sentence, pooler=True)
+    return bert_like(r, plan, role=role)
+
+
+def roberta_plan(r: Reader, task: Task, role: Role) -> Plan:
+    """RoBERTa's heads: the language model's activation is always GELU, and the classifier has a layer of its own."""
+    hidden = r.integer("hidden_size")
+    if task in LM_TASKS:
+        return lm_plan(r, task, role=role, hidden=hidden, act="gelu", eps=r.number("layer_norm_eps"))
+    if task == "sequence_classification":
+        return Plan(head=dense_classifier(hidden, num_labels(r), "tanh", role=role))
+    return plain_plan(r, task, role=role, hidden=hidden)
+
+
+def roberta_like(r: Reader, prefix: str) -> Model:
+    """RoBERTa and the types that are RoBERTa by another name; positions are counted from the padding token's id."""
+    task = known_task(r, _TASKS, prefix=prefix, default="masked_lm")
+    padding = r.optional_integer("pad_token_id", minimum=0)
+    if padding is None:
+        raise r.error("pad_token_id", "is null; positions are counted from it", "RoBERTa's is 1")
+    role = role_of(r)
+    return bert_like(r, roberta_plan(r, task, role), role=role, position_offset=padding + 1)
+
+
+def _roberta(r: Reader) -> Model:
+    return roberta_like(r, "Roberta")
+
+
+TYPES: Final = {
+    "bert": ModelType(build=_bert, defaults=BERT_DEFAULTS, origin="transformers 5.23 BertConfig"),
+    "roberta": ModelType(build=_roberta, defaults=ROBERTA_DEFAULTS, origin="transformers 5.23 RobertaConfig"),
+}
