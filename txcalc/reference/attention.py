@@ -1,0 +1,222 @@
+"""Softmax attention of a sequence over itself, and of a decoder over an encoder.
+
+MultiHead(x) = Concat(head_1, ..., head_N) W_O, head_i = Attention(x W_Q, x W_K, x W_V) (Vaswani et al. 2017, section
+3.2.2). Several query heads may share one key and value head: K = N is multi-head, K < N grouped-query (Ainslie et al.
+2023), K = 1 multi-query attention (Shazeer 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from txcalc import architecture as arch
+from txcalc.reference.backends import Product, attend
+from txcalc.reference.cache import CacheSpec, PlaceCache, SourceCache
+from txcalc.reference.context import Context, Keys
+from txcalc.reference.masks import mask_for
+from txcalc.reference.norms import HeadNorm, normalise, optional_norm
+from txcalc.reference.positions import RelativeBias, alibi_bias
+from txcalc.reference.rotary import rotate
+from txcalc.reference.sublayer import Sublayer
+from txcalc.reference.support import not_built
+
+
+class SelfAttention(Sublayer):
+    """[B, T, hidden_size] -> the same; N query heads over K key and value heads."""
+
+    def __init__(self, a: arch.SelfAttention) -> None:
+        super().__init__()
+        not_built(a)
+        self.a = a
+        D, N, K, H, Hv = a.hidden_size, a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.v_head_dim
+        self.q_proj = nn.Linear(D, N * H, bias=a.q_bias)
+        if a.kv_source is None:
+            self.k_proj = nn.Linear(D, K * H, bias=a.k_bias)
+            self.v_proj = None if a.k_equals_v else nn.Linear(D, K * Hv, bias=a.v_bias)
+        self.o_proj = nn.Linear(N * Hv, D, bias=a.o_bias)
+        self.q_norm = None if a.qk_norm is None else HeadNorm(a.qk_norm, N, H)
+        self.k_norm = None if a.qk_norm is None or a.kv_source is not None else HeadNorm(a.qk_norm, K, H)
+        self.sinks_N = nn.Parameter(torch.empty(N)) if a.sinks else None
+        self.gate_proj = _gate(a)
+        self.out_norm = optional_norm(a.out_norm)
+        per_layer = isinstance(a.position, arch.RelativeBias) and a.position.table == "layer"
+        self.relative_bias = RelativeBias(a.position, N) if per_layer else None  # type: ignore[arg-type]  # as tested
+        self.keeps_keys = False  # a later layer reads this one's keys and values (kv_source)
+
+    def forward(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        q_BNTH = self.queries(x_BTD, context)
+        keys = self.keys(x_BTD, context, kept)
+        out_BNTH = self.product(q_BNTH, keys, context)
+        out_BTNH = self.gated(out_BNTH.transpose(1, 2), x_BTD)
+        out_BTD: Tensor = self.o_proj(self.out_norm(out_BTNH.flatten(-2)))
+        return out_BTD
+
+    def queries(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """[B, N, T, H], normalised and turned."""
+        q_BTNH = self._heads(self.q_proj(x_BTD), self.a.num_attention_heads)
+        return self._placed(q_BTNH, self.q_norm, context).transpose(1, 2)
+
+    def keys(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None) -> Keys:
+        """Keys [B, K, S, H] and values [B, K, S, Hv] of these tokens and of those before them."""
+        if self.a.kv_source is not None:
+            return context.kept_keys[self.a.kv_source]
+        k_BTKH = self._heads(self.k_proj(x_BTD), self.a.num_key_value_heads)
+        v_BTKH = k_BTKH if self.v_proj is None else self._heads(self.v_proj(x_BTD), self.a.num_key_value_heads)
+        if self.a.qk_norm is not None and self.a.qk_norm.v_norm:
+            v_BTKH = normalise(v_BTKH, "rmsnorm", self.a.qk_norm.eps).to(v_BTKH.dtype)
+        new = (self._placed(k_BTKH, self.k_norm, context).transpose(1, 2), v_BTKH.transpose(1, 2))
+        if kept is not None:
+            keys = kept.extend(new, context)
+        else:
+            keys = Keys(new, context.positions_BT if self.a.causal else context.real_positions(), fresh=True)
+        if self.keeps_keys:
+            context.kept_keys[context.layer] = keys
+        return keys
+
+    def product(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor:
+        """softmax(q k^T scale + bias) v under the layer's mask: [B, N, T, Hv]."""
+        a, (k_BKSH, v_BKSH) = self.a, keys.tensors
+        product = Product(
+            q_BNTH,
+            k_BKSH,
+            v_BKSH,
+            mask=mask_for(context, keys, causal=a.causal, window=a.window, chunk=a.chunk),
+            scale=a.head_dim**-0.5 if a.scale is None else a.scale,
+            bias=self._bias(keys, context),
+            softcap=a.softcap,
+            sinks_N=self.sinks_N,
+            dropout=context.dropout,
+        )
+        return attend(product, context.backend, keeper(context))
+
+    def gated(self, out_BTNH: Tensor, x_BTD: Tensor) -> Tensor:
+        """The heads' output times a sigmoid of the input, a channel or a head at a time, where the layer has a gate."""
+        if self.gate_proj is None:
+            return out_BTNH
+        gate_BTG = torch.sigmoid(self.gate_proj(x_BTD))
+        return out_BTNH * (gate_BTG[..., None] if self.a.gate == "head" else gate_BTG.view_as(out_BTNH))
+
+    def new_cache(self, spec: CacheSpec) -> PlaceCache | None:
+        """Keys and values of ctx tokens, or of the window or chunk; none where another layer's are read."""
+        a = self.a
+        if a.kv_source is not None:
+            return None
+        widths = ((a.num_key_value_heads, a.head_dim), (a.num_key_value_heads, a.v_head_dim))
+        return PlaceCache(spec, widths, window=a.window, chunk=a.chunk)
+
+    def _heads(self, x_BTC: Tensor, heads: int) -> Tensor:
+        if self.a.clip_qkv is not None:
+            x_BTC = x_BTC.clamp(-self.a.clip_qkv, self.a.clip_qkv)
+        return split_heads(x_BTC, heads)
+
+    def _placed(self, x_BTNH: Tensor, norm: HeadNorm | None, context: Context) -> Tensor:
+        """Normalised and turned, in the order that the architecture says."""
+        after = self.a.qk_norm is not None and self.a.qk_norm.after_rotary
+        if norm is not None and not after:
+            x_BTNH = norm(x_BTNH)
+        if isinstance(self.a.position, arch.Rotary):
+            rotary = self.a.position
+            x_BTNH = rotate(x_BTNH, context.turns(rotary, x_BTNH.dtype), rotary.interleaved)
+        if norm is not None and after:
+            x_BTNH = norm(x_BTNH)
+        return x_BTNH
+
+    def _bias(self, keys: Keys, context: Context) -> Tensor | None:
+        """What positions add to the scores, [1 or B, N, T, S]; shared by the layers that add the same."""
+        position, q_BT, k_BS = self.a.position, context.positions_BT, keys.positions_BS
+        bias: Tensor
+        match position:
+            case arch.Alibi():
+                heads = self.a.num_attention_heads
+                bias = context.once((position, keys.layout), lambda: alibi_bias(position, heads, q_BT, k_BS))
+                return bias * self.a.head_dim**-0.5 if position.before_scaling else bias
+            case arch.RelativeBias(table="layer"):
+                assert self.relative_bias is not None
+                bias = self.relative_bias(q_BT, k_BS)
+                return bias
+            case arch.RelativeBias():
+                table = context.tables["relative_bias"]
+                bias = context.once((position, keys.layout), lambda: table(q_BT, k_BS))
+                return bias
+            case _:
+                return None
+
+
+class CrossAttention(Sublayer):
+    """Queries from the decoder [B, T, hidden_size], keys and values from the encoder's output [B, S, source_size].
+
+    Vaswani et al. 2017, section 3.2.3: every target token may look at every source token.
+    """
+
+    def __init__(self, a: arch.CrossAttention) -> None:
+        super().__init__()
+        not_built(a)
+        self.a = a
+        N, K = a.num_attention_heads, a.num_key_value_heads
+        self.q_proj = nn.Linear(a.hidden_size, N * a.head_dim, bias=a.q_bias)
+        self.k_proj = nn.Linear(a.source_size, K * a.head_dim, bias=a.k_bias)
+        self.v_proj = nn.Linear(a.source_size, K * a.v_head_dim, bias=a.v_bias)
+        self.o_proj = nn.Linear(N * a.v_head_dim, a.hidden_size, bias=a.o_bias)
+        self.q_norm = nn.Identity() if a.qk_norm is None else HeadNorm(a.qk_norm, N, a.head_dim)
+        self.k_norm = nn.Identity() if a.qk_norm is None else HeadNorm(a.qk_norm, K, a.head_dim)
+
+    def forward(self, x_BTD: Tensor, context: Context, kept: SourceCache | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        a, source = self.a, context.source
+        assert source is not None  # the model refuses a decoder with cross-attention that gets no source
+        k_BKSH, v_BKSH = (
+            self.keys(source.states_BSD) if kept is None else kept.once(lambda: self.keys(source.states_BSD))
+        )
+        q_BTNH = self.q_norm(split_heads(self.q_proj(x_BTD), a.num_attention_heads))
+        mask = source.positions_BS[:, None, None, :] >= 0 if source.padded else "none"
+        scale = a.head_dim**-0.5 if a.scale is None else a.scale
+        product = Product(
+            q_BTNH.transpose(1, 2),
+            k_BKSH,
+            v_BKSH,
+            mask=mask,  # type: ignore[arg-type]  # the conditional widens the literal
+            scale=scale,
+            softcap=a.softcap,
+            dropout=context.dropout,
+        )
+        out_BNTH = attend(product, context.backend, keeper(context, "cross"))
+        out_BTD: Tensor = self.o_proj(out_BNTH.transpose(1, 2).flatten(-2))
+        return out_BTD
+
+    def keys(self, source_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys [B, K, S, H] and values [B, K, S, Hv] of the source."""
+        k_BSKH = self.k_norm(split_heads(self.k_proj(source_BSD), self.a.num_key_value_heads))
+        v_BSKH = split_heads(self.v_proj(source_BSD), self.a.num_key_value_heads)
+        return k_BSKH.transpose(1, 2), v_BSKH.transpose(1, 2)
+
+    def new_cache(self, spec: CacheSpec) -> SourceCache:
+        """Keys and values of every source token."""
+        K = self.a.num_key_value_heads
+        return SourceCache(spec, ((K, self.a.head_dim), (K, self.a.v_head_dim)))
+
+
+def split_heads(x_BTC: Tensor, heads: int) -> Tensor:
+    """[B, T, heads * width] -> [B, T, heads, width]: a view."""
+    return x_BTC.view(*x_BTC.shape[:-1], heads, -1)
+
+
+def keeper(context: Context, kind: str = "self") -> Callable[[Tensor], None] | None:
+    """Where attention weights go that somebody asked for."""
+    if context.weights is None:
+        return None
+    weights, key = context.weights, (context.layer, kind)
+    return lambda weights_BNTS: weights.__setitem__(key, weights_BNTS)
+
+
+def _gate(a: arch.SelfAttention) -> nn.Linear | None:
+    match a.gate:
+        case "none":
+            return None
+        case "channel":
+            return nn.Linear(a.hidden_size, a.num_attention_heads * a.v_head_dim, bias=a.q_bias)
+        case "head":
+            return nn.Linear(a.hidden_size, a.num_attention_heads, bias=False)

@@ -1,0 +1,81 @@
+"""The feed-forward sublayer: every token on its own through a wider space and back.
+
+FFN(x) = act(x W_1) W_2 (Vaswani et al. 2017, section 3.3); with a gate: (act(x W_gate) * x W_up) W_down (Shazeer 2020,
+equation 6: SwiGLU, GEGLU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import NormalDist
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from txcalc import architecture as arch
+from txcalc.reference.context import Context
+from txcalc.reference.norms import optional_norm
+from txcalc.reference.sublayer import Sublayer
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x sigmoid(1.702 x): GELU's first approximation (Hendrycks and Gimpel 2016, section 2)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": quick_gelu,
+    "silu": F.silu,
+    "swiglu_oai": F.silu,  # see _clamped
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class FeedForward(Sublayer):
+    """[.., hidden_size] -> [.., intermediate_size] -> [.., hidden_size]."""
+
+    def __init__(self, f: arch.FeedForward) -> None:
+        super().__init__()
+        self.f = f
+        self.gate_proj = nn.Linear(f.hidden_size, f.intermediate_size, bias=f.up_bias) if f.gated else None
+        self.up_proj = nn.Linear(f.hidden_size, f.intermediate_size, bias=f.up_bias)
+        self.norm = optional_norm(f.norm)
+        self.down_proj = nn.Linear(f.intermediate_size, f.hidden_size, bias=f.down_bias)
+
+    def forward(self, x_BTD: Tensor, context: Context | None = None, kept: None = None) -> Tensor:
+        """[.., D] -> [.., D]."""
+        gate = None if self.gate_proj is None else self.gate_proj(x_BTD)
+        out: Tensor = self.down_proj(self.norm(inner(self.f, gate, self.up_proj(x_BTD))))
+        return out
+
+
+def inner(f: arch.FeedForward, gate: Tensor | None, up: Tensor) -> Tensor:
+    """What stands between the matrices: act(up), or act(gate) * up; [.., intermediate_size]."""
+    act = ACTIVATIONS[f.activation]
+    if gate is None:
+        return act(up)
+    if f.activation == "swiglu_oai":
+        return _clamped(f, gate, up)
+    if f.activation_sparsity:
+        gate = _sparse(gate, f.activation_sparsity)
+    return act(gate) * up
+
+
+def _clamped(f: arch.FeedForward, gate: Tensor, up: Tensor) -> Tensor:
+    """gpt-oss: both branches clamped, the gate from above only, and 1 added to the other."""
+    if f.limit is not None:
+        gate, up = gate.clamp(max=f.limit), up.clamp(-f.limit, f.limit)
+    return gate * torch.sigmoid(f.alpha * gate) * (up + 1)
+
+
+def _sparse(gate: Tensor, share: float) -> Tensor:
+    """Zero the lower ``share`` of channels, by the quantile of a Gaussian with their mean and deviation (Gemma 3n)."""
+    cutoff = gate.mean(-1, keepdim=True) + gate.std(-1, keepdim=True, unbiased=False) * NormalDist().inv_cdf(share)
+    return F.relu(gate - cutoff)

@@ -1,0 +1,48 @@
+"""From the last hidden states to what the model is asked for: logits over a vocabulary or over labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from txcalc import architecture as arch
+from txcalc.reference.embeddings import Projection
+from txcalc.reference.norms import optional_norm
+
+
+class Head(nn.Module):
+    """[.., input_size] -> [.., output_size]; a tied head multiplies by the token table (Press and Wolf 2017)."""
+
+    def __init__(self, head: arch.Head) -> None:
+        super().__init__()
+        self.head = head
+        transform = head.transform
+        self.dense = Projection(transform.dense) if transform else nn.Identity()
+        self.norm = optional_norm(transform.norm if transform else None)
+        width = transform.dense.out_size if transform else head.input_size
+        self.matrix = None if head.tied else nn.Parameter(torch.empty(head.output_size, width))
+        self.bias = nn.Parameter(torch.empty(head.output_size)) if head.bias else None
+
+    def forward(self, x_BTD: Tensor, table_VD: Tensor | None = None) -> Tensor:
+        """[.., input_size] -> logits [.., output_size]; ``table_VD`` is the token table of a tied head."""
+        matrix_VD = table_VD if self.matrix is None else self.matrix
+        assert matrix_VD is not None
+        logits_BTV = F.linear(self.norm(self.dense(x_BTD)), matrix_VD, self.bias)
+        if self.head.scale != 1.0:
+            logits_BTV = logits_BTV * self.head.scale
+        if self.head.softcap is not None:
+            logits_BTV = self.head.softcap * torch.tanh(logits_BTV / self.head.softcap)
+        return logits_BTV
+
+
+class Pooler(nn.Module):
+    """One vector a sequence: the first token's, through a matrix and tanh (BERT)."""
+
+    def __init__(self, pooler: arch.Pooler) -> None:
+        super().__init__()
+        self.dense = nn.Linear(pooler.hidden_size, pooler.hidden_size, bias=pooler.bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, D]."""
+        return torch.tanh(self.dense(x_BTD[:, 0]))

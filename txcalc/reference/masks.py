@@ -1,0 +1,50 @@
+"""Which query may look at which key, said in the cheapest way that a kernel understands."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from txcalc.reference.context import Context, Keys
+
+Mask = Tensor | Literal["none", "causal"]  # a dense mask is boolean, [1 or B, 1, T, S], True where a key is seen
+
+
+def visible(q_BT: Tensor, k_BS: Tensor, *, causal: bool, window: int | None = None, chunk: int | None = None) -> Tensor:
+    """Boolean [1 or B, 1, T, S] from the positions of queries and keys; a key at -1 is seen by nobody.
+
+    Causal: a token sees itself and what came before (Vaswani et al. 2017, section 3.2.3); with a window only the last
+    ``window`` of these (Beltagy et al. 2020), with chunks only those of its own chunk.
+    """
+    q, k = q_BT[:, None, :, None], k_BS[:, None, None, :]
+    seen = k >= 0
+    if causal:
+        seen = seen & (k <= q)
+    if window is not None:
+        seen = seen & (q - k < window) if causal else seen & ((q - k).abs() <= window // 2)
+    if chunk is not None:
+        seen = seen & (q // chunk == k // chunk)
+    return seen
+
+
+def mask_for(context: Context, keys: Keys, *, causal: bool, window: int | None, chunk: int | None) -> Mask:
+    """The mask of an attention over ``keys``: none where every key is seen, a flag for a whole triangle, else dense."""
+    if keys.complete:
+        return "none"
+    if keys.fresh and _is_plain(context, causal, window, chunk):
+        return "causal" if causal and context.tokens > 1 else "none"
+    return context.once(
+        ("mask", keys.layout, causal, window, chunk),
+        lambda: visible(context.positions_BT, keys.positions_BS, causal=causal, window=window, chunk=chunk),
+    )
+
+
+def _is_plain(context: Context, causal: bool, window: int | None, chunk: int | None) -> bool:
+    """Whether window, chunk and padding take nothing away from T fresh tokens.
+
+    Padding stands on the right: under a causal mask no real token looks at it.
+    """
+    T = context.tokens
+    reach = None if window is None else window if causal else window // 2 + 1
+    return (reach is None or reach >= T) and (chunk is None or chunk >= T) and (causal or not context.padded)
