@@ -98,7 +98,7 @@ def absolute_positions_only(r: Reader) -> None:
 
 
 def foreign_spelling(r: Reader, *names: str) -> None:
-    """Standard names that a what-if may use for a field of this type, and that transformers would not read in a config."""
+    """Standard names that a what-if may use for a field of this type, and that transformers does not read in it."""
     for name in names:
         if name in r.config and r.aliases[name] not in r.config:
             r.reasons.append(f"{name} = {shown(r.config[name])}: {r.model_type} spells this {r.aliases[name]}")

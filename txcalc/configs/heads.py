@@ -15,6 +15,7 @@ Task = Literal[
 
 _ENDINGS: Final[tuple[tuple[str, Task], ...]] = (
     ("ForCausalLM", "causal_lm"),
+    ("WithLMHeadModel", "seq2seq_lm"),  # T5's first name for conditional generation
     ("LMHeadModel", "causal_lm"),
     ("ForMaskedLM", "masked_lm"),
     ("ForConditionalGeneration", "seq2seq_lm"),
@@ -47,15 +48,6 @@ def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
             return task
     r.reasons.append(f"architectures = {names[0]}: not a head that txcalc knows, taken as {default.replace('_', ' ')}")
     return default
-
-
-def expect_tasks(r: Reader, *tasks: Task) -> None:
-    """Says so where ``architectures`` names a head that this type has no class for; the bare model always exists."""
-    names = r.config.get("architectures")
-    if isinstance(names, list | tuple) and names and isinstance(names[0], str):
-        task = next((task for ending, task in _ENDINGS if names[0].endswith(ending)), None)
-        if task is not None and task not in (*tasks, "base"):
-            r.reasons.append(f"architectures = {names[0]}: {r.model_type} has no {task.replace('_', ' ')} head")
 
 
 def num_labels(r: Reader, default: int = 2) -> int:
@@ -102,6 +94,8 @@ def causal_head(
             return classifier(input_size, num_labels(r), role=role, bias=True)
         case "question_answering":
             return classifier(input_size, 2, role=role, bias=True)
+        case "seq2seq_lm" if default != "seq2seq_lm":
+            r.reasons.append(f"a conditional generation head is not known for {r.model_type}, taken as causal lm")
         case "masked_lm" | "pretraining" | "multiple_choice" | "next_sentence" | "encoder":
             r.reasons.append(f"a {task.replace('_', ' ')} head is not known for {r.model_type}, taken as causal lm")
     return Head(

@@ -34,6 +34,8 @@ _MODULES: Final = {
     "bert": "bert roberta",
     "albert": "albert",
     "distilbert": "distilbert",
+    "t5": "t5",
+    "bart": "bart",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
 
