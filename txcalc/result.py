@@ -94,15 +94,16 @@ class Node(Record):
         """Every headline figure in the tree, by key."""
         return {node.key: node.value for _, node in self.walk() if node.key}
 
-    def to_dict(self) -> dict[str, Any]:
-        """The tree as plain data, for JSON; empty fields are left out."""
+    def to_dict(self, source: str = "") -> dict[str, Any]:
+        """The tree as plain data, for JSON; empty fields are left out. A part has its whole's source, or its own."""
+        source = self.source or source
         plain: dict[str, Any] = {"name": self.name, "value": self.value, "unit": self.unit, "basis": self.basis}
         plain |= {"formula": self.formula(), "substituted": self.substituted(), "symbols": self.symbols()}
-        plain |= {"key": self.key, "source": self.source, "convention": self.convention}
+        plain |= {"key": self.key, "source": source, "convention": self.convention}
         plain |= {"reason": self.reason, "note": self.note}
         plain["count"] = int(self.count) if self.count is not None else ""
         plain["aside"] = self.aside or ""
-        plain["children"] = [child.to_dict() for child in self.children]
+        plain["children"] = [child.to_dict(source) for child in self.children]
         return {key: value for key, value in plain.items() if value not in ("", [], {})}
 
 

@@ -16,6 +16,10 @@ from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
 from txcalc.formulas.workload import require_positive, source_length
 from txcalc.result import Node, Unit, leaf, total
 
+SOURCE = (
+    "derived: keys and values that later tokens read; grouped heads: Ainslie et al. 2023 (arXiv 2305.13245); "
+    "latents: DeepSeek-V2 (arXiv 2405.04434), section 2.1.3"
+)
 CONVENTION = "what the model needs at this context: windows kept to their size, heads as the checkpoint has them"
 
 
@@ -49,7 +53,7 @@ def kv_cache(
     ]
     if block_size is not None:
         views += work.paged(block_size)
-    return total("kv_cache", "bytes", [needed, *views], convention=f"{CONVENTION}; {dtype.name}")
+    return total("kv_cache", "bytes", [needed, *views], convention=dtype.name, source=SOURCE)
 
 
 _FULL = "every caching layer at full length, as an engine without windows reserves it"

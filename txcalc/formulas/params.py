@@ -36,6 +36,7 @@ from txcalc.formulas.params_sublayers import (
 )
 from txcalc.result import Node, leaf, times, total
 
+SOURCE = "derived: the elements of every tensor, [rows, columns] being rows * columns"
 CONVENTION = "each distinct trainable tensor once; tied and shared tensors where they are stored; no buffers"
 
 
@@ -52,7 +53,7 @@ def params(model: Model) -> Node:
     head = heads_params(model.head, model.pooled_head)
     parts = [*stacks, *towers, head, unused_params(model.unused)]
     everything = total("total", "parameters", parts, key="params.total", convention=CONVENTION)
-    return total("params", "parameters", [everything, *_views(model, everything, head)], convention=CONVENTION)
+    return total("params", "parameters", [everything, *_views(model, everything, head)], source=SOURCE)
 
 
 def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:

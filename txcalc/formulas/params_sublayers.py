@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from txcalc.architecture import (
     CrossAttention,
     Disentangled,
@@ -26,6 +28,28 @@ from txcalc.architecture import (
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.letters import head_widths
 from txcalc.result import Node, leaf, times, total
+
+# Where each part is defined; the counts are derived from the shapes of its matrices.
+ATTENTION: Final = (
+    "Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2; grouped heads: Ainslie et al. 2023 (arXiv 2305.13245)"
+)
+CROSS: Final = "Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.3: keys and values from the encoder"
+LATENT: Final = "DeepSeek-V2 (arXiv 2405.04434), section 2.1.2, equations 9 to 19"
+INDEXER: Final = "DeepSeek-V3.2 report, section 2.1"
+FEED_FORWARD: Final = (
+    "Vaswani et al. 2017 (arXiv 1706.03762), section 3.3; gated: Shazeer 2020 (arXiv 2002.05202), equation 6"
+)
+MIXTURE: Final = (
+    "Shazeer et al. 2017 (arXiv 1701.06538); shared experts: Dai et al. 2024 (arXiv 2401.06066), section 3.2"
+)
+MAMBA: Final = "Gu and Dao 2023 (arXiv 2312.00752), section 3"
+MAMBA2: Final = "Dao and Gu 2024 (arXiv 2405.21060), section 7"
+DELTA: Final = "Yang et al. 2024 (arXiv 2412.06464), section 3.3; per-channel decay: Kimi Linear (arXiv 2510.26692)"
+LINEAR_ATTENTION: Final = (
+    "Katharopoulos et al. 2020 (arXiv 2006.16236); lightning: MiniMax-01 (arXiv 2501.08313), section 2.2"
+)
+GRIFFIN: Final = "Griffin (De et al. 2024, arXiv 2402.19427), section 2.4; gates are block-diagonal, one block a head"
+LFM2: Final = "LFM2 technical report, section 2"
 
 
 def sublayer_params(sublayer: Sublayer) -> Node:
@@ -74,7 +98,6 @@ def norm_params(name: str, norm: Norm | None) -> Node | None:
 
 
 def _self_attention(a: SelfAttention) -> Node:
-    """Vaswani et al. 2017, section 3.2.2; grouped heads: Ainslie et al. 2023."""
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
     K = symbol("K", a.num_key_value_heads)
     H, Hv = head_widths(a.head_dim, a.v_head_dim)
@@ -91,7 +114,7 @@ def _self_attention(a: SelfAttention) -> Node:
         _global_projections(a),
         _position_params(a),
     ]
-    return total("attention", "parameters", parts)
+    return total("attention", "parameters", parts, source=ATTENTION)
 
 
 def _gate(a: SelfAttention) -> Node | None:
@@ -140,7 +163,6 @@ def _position_params(a: SelfAttention) -> Node | None:
 
 
 def _cross_attention(a: CrossAttention) -> Node:
-    """Vaswani et al. 2017, section 3.2.3: queries from the decoder, keys and values from the encoder."""
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
     source = D if a.source_size == a.hidden_size else symbol("source_size", a.source_size)
     K = symbol("K", a.num_key_value_heads)
@@ -152,11 +174,10 @@ def _cross_attention(a: CrossAttention) -> Node:
         linear("o_proj", N * Hv, D, bias=a.o_bias),
         _qk_norm(a.qk_norm, N, K, H),
     ]
-    return total("cross_attention", "parameters", parts)
+    return total("cross_attention", "parameters", parts, source=CROSS)
 
 
 def _latent_attention(a: LatentAttention) -> Node:
-    """DeepSeek-V2 (arXiv 2405.04434), section 2.1.2, equations 9 to 19."""
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
     nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
     latent, v = symbol("kv_lora_rank", a.kv_lora_rank), symbol("v_head_dim", a.v_head_dim)
@@ -168,7 +189,7 @@ def _latent_attention(a: LatentAttention) -> Node:
         linear("o_proj", N * v, D, bias=a.bias),
         _indexer(a.indexer, D) if a.indexer else None,
     ]
-    return total("attention", "parameters", parts)
+    return total("attention", "parameters", parts, source=LATENT)
 
 
 def _latent_queries(a: LatentAttention, D: int, N: int, width: int) -> list[Node]:
@@ -183,7 +204,6 @@ def _latent_queries(a: LatentAttention, D: int, N: int, width: int) -> list[Node
 
 
 def _indexer(i: Indexer, D: int) -> Node:
-    """DeepSeek-V3.2, section 2.1."""
     heads, width = symbol("index_n_heads", i.num_heads), symbol("index_head_dim", i.head_dim)
     parts = [
         linear("q_proj", symbol("q_lora_rank", i.query_size), heads * width, bias=False),
@@ -191,14 +211,14 @@ def _indexer(i: Indexer, D: int) -> Node:
         leaf("k_norm", "parameters", 2 * width),
         linear("head_weights", D, heads, bias=False),
     ]
-    return total("indexer", "parameters", parts)
+    return total("indexer", "parameters", parts, source=INDEXER)
 
 
 # ---- feed-forward ---------------------------------------------------------------------------------------------------
 
 
 def feed_forward_params(f: FeedForward, name: str = "feed_forward") -> Node:
-    """Vaswani et al. 2017, section 3.3; gated: Shazeer 2020, equation 6."""
+    """Two matrices, or three with a gate."""
     D, F = symbol("D", f.hidden_size), symbol("F", f.intermediate_size)
     parts = [
         linear("gate_proj", D, F, bias=f.up_bias) if f.gated else None,
@@ -206,7 +226,7 @@ def feed_forward_params(f: FeedForward, name: str = "feed_forward") -> Node:
         linear("down_proj", F, D, bias=f.down_bias),
         norm_params("norm", f.norm),
     ]
-    return total(name, "parameters", parts)
+    return total(name, "parameters", parts, source=FEED_FORWARD)
 
 
 def expert_params(m: MixtureOfExperts) -> Node:
@@ -215,7 +235,6 @@ def expert_params(m: MixtureOfExperts) -> Node:
 
 
 def _mixture(m: MixtureOfExperts) -> Node:
-    """Shazeer et al. 2017; shared experts: DeepSeekMoE (Dai et al. 2024), section 3.2."""
     D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
     choices: int = E + symbol("zero_experts", m.router.zero_experts) if m.router.zero_experts else E
     parts = [
@@ -224,7 +243,7 @@ def _mixture(m: MixtureOfExperts) -> Node:
         feed_forward_params(m.shared_expert, "shared_expert") if m.shared_expert else None,
         leaf("shared_expert_gate", "parameters", 1 * D) if m.shared_expert_gate else None,
     ]
-    return total("mixture_of_experts", "parameters", parts)
+    return total("mixture_of_experts", "parameters", parts, source=MIXTURE)
 
 
 # ---- recurrent mixers -----------------------------------------------------------------------------------------------
@@ -237,7 +256,6 @@ def _convolution(channels: int, kernel: int, *, bias: bool) -> Node:
 
 
 def _mamba(m: Mamba) -> Node:
-    """Gu and Dao 2023 (arXiv 2312.00752), section 3."""
     D, F = symbol("D", m.hidden_size), symbol("F", m.intermediate_size)
     state, rank = symbol("state_size", m.state_size), symbol("time_step_rank", m.time_step_rank)
     parts = [
@@ -250,11 +268,10 @@ def _mamba(m: Mamba) -> Node:
         leaf("inner_norms", "parameters", rank + 2 * state) if m.inner_norms == "weighted" else None,
         linear("out_proj", F, D, bias=m.bias),
     ]
-    return total("mamba", "parameters", parts)
+    return total("mamba", "parameters", parts, source=MAMBA)
 
 
 def _mamba2(m: Mamba2) -> Node:
-    """Dao and Gu 2024 (arXiv 2405.21060), section 7."""
     D, heads = symbol("D", m.hidden_size), symbol("num_heads", m.num_heads)
     inner = heads * symbol("head_dim", m.head_dim)
     grouped = symbol("n_groups", m.n_groups) * symbol("state_size", m.state_size)
@@ -265,11 +282,10 @@ def _mamba2(m: Mamba2) -> Node:
         leaf("norm", "parameters", inner) if m.norm else None,
         linear("out_proj", inner, D, bias=m.bias),
     ]
-    return total("mamba2", "parameters", parts)
+    return total("mamba2", "parameters", parts, source=MAMBA2)
 
 
 def _gated_delta_net(g: GatedDeltaNet) -> Node:
-    """Yang et al. 2024 (arXiv 2412.06464), section 3.3; per-channel decay: Kimi Linear (arXiv 2510.26692)."""
     D = symbol("D", g.hidden_size)
     keys = symbol("num_k_heads", g.num_k_heads) * symbol("head_k_dim", g.head_k_dim)
     heads, width = symbol("num_v_heads", g.num_v_heads), symbol("head_v_dim", g.head_v_dim)
@@ -283,7 +299,7 @@ def _gated_delta_net(g: GatedDeltaNet) -> Node:
         leaf("norm", "parameters", 1 * width),
         linear("o_proj", values, D, bias=False),
     ]
-    return total("gated_delta_net", "parameters", parts)
+    return total("gated_delta_net", "parameters", parts, source=DELTA)
 
 
 def _decay(g: GatedDeltaNet, D: Expression, heads: Expression) -> list[Node]:
@@ -305,7 +321,6 @@ def _output_gate(g: GatedDeltaNet, D: Expression, values: Expression) -> list[No
 
 
 def _linear_attention(a: LinearAttention) -> Node:
-    """Katharopoulos et al. 2020; Performer: Choromanski et al. 2021; lightning: MiniMax-01, section 2.2."""
     D = symbol("D", a.hidden_size)
     inner = symbol("N", a.num_heads) * symbol("H", a.head_dim)
     gated = a.feature_map == "lightning"
@@ -315,11 +330,10 @@ def _linear_attention(a: LinearAttention) -> Node:
         leaf("norm", "parameters", inner) if gated else None,
         linear("o_proj", inner, D, bias=a.bias),
     ]
-    return total("linear_attention", "parameters", parts)
+    return total("linear_attention", "parameters", parts, source=LINEAR_ATTENTION)
 
 
 def _real_gated_recurrence(g: RealGatedRecurrence) -> Node:
-    """Griffin (De et al. 2024, arXiv 2402.19427), section 2.4; gates are block-diagonal, one block a head."""
     D, W = symbol("D", g.hidden_size), symbol("lru_width", g.lru_width)
     blocks = W * W // symbol("N", g.num_heads)
     parts = [
@@ -330,15 +344,14 @@ def _real_gated_recurrence(g: RealGatedRecurrence) -> Node:
         leaf("decay", "parameters", 1 * W),
         linear("out_proj", W, D, bias=True),
     ]
-    return total("recurrence", "parameters", parts)
+    return total("recurrence", "parameters", parts, source=GRIFFIN)
 
 
 def _short_convolution(c: ShortConvolution) -> Node:
-    """LFM2 technical report, section 2."""
     D = symbol("D", c.hidden_size)
     parts = [
         linear("in_proj", D, 3 * D, bias=c.bias),
         _convolution(D, c.conv_kernel, bias=c.bias),
         linear("out_proj", D, D, bias=c.bias),
     ]
-    return total("short_convolution", "parameters", parts)
+    return total("short_convolution", "parameters", parts, source=LFM2)

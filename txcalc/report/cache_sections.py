@@ -12,12 +12,12 @@ def cache_section(tree: Node) -> Section:
     needed = tree.find("kv_cache.total_bytes")
     rows = [_layer_row(node) for node in needed.children]
     rows.append(_bytes_row("total", needed, strong=True))
-    rows.append(_bytes_row("reserved at full length in every layer", tree.find("kv_cache.reserved_bytes")))
-    rows.append(_bytes_row("one token, every caching layer", tree.find("kv_cache.bytes_per_token")))
-    rows.append(_bytes_row("one more token at this context", tree.find("kv_cache.marginal_bytes_per_token")))
+    rows.append(_bytes_row("reserved at full length", tree.find("kv_cache.reserved_bytes")))
+    rows.append(_bytes_row("one token, all layers", tree.find("kv_cache.bytes_per_token")))
+    rows.append(_bytes_row("one more token here", tree.find("kv_cache.marginal_bytes_per_token")))
     state = tree.find("kv_cache.state_bytes")
     if state.value:
-        rows.append(_bytes_row("fixed state per sequence", state))
+        rows.append(_bytes_row("fixed state, per sequence", state))
     return Section(columns=("", "layers", "tokens", "bytes", ""), rows=tuple(rows), detail="formula")
 
 

@@ -32,7 +32,8 @@ def _node(node: Node, depth: int, width: int) -> Iterator[str]:
 def _arithmetic(node: Node) -> list[str]:
     formula, values = node.formula(), node.substituted()
     trivial = not formula or (values == formula and node.expression is not None)
-    if trivial or (node.count is None and len(node.children) == 1):
+    parts = [child for child in node.children if not child.aside]
+    if trivial or (node.count is None and len(parts) == 1):
         return []
     return [formula] if formula == values else [formula, values]
 
