@@ -76,10 +76,12 @@ def causal_head(
     role: Role = "decoder",
     prefix: str = "",
     without: Container[Task] = (),
+    answers: int | None = 2,
 ) -> Head | None:
     """The head of a decoder-only model, any task that decoder-only models are published with.
 
-    ``prefix`` as in ``task_of``; ``without``: the tasks for which the type has no published class.
+    ``prefix`` as in ``task_of``; ``without``: the tasks for which the type has no published class; ``answers``: outputs
+    of the question-answering head, None: ``num_labels`` (GPT-J).
     """
     task = task_of(r, default, prefix=prefix)
     if task in without:
@@ -93,7 +95,7 @@ def causal_head(
         case "token_classification":
             return classifier(input_size, num_labels(r), role=role, bias=True)
         case "question_answering":
-            return classifier(input_size, 2, role=role, bias=True)
+            return classifier(input_size, answers or num_labels(r), role=role, bias=True)
         case "seq2seq_lm" if default != "seq2seq_lm":
             r.reasons.append(f"a conditional generation head is not known for {r.model_type}, taken as causal lm")
         case "masked_lm" | "pretraining" | "multiple_choice" | "next_sentence" | "encoder":

@@ -68,7 +68,7 @@ class Reader:
         default = self.defaults.get(own, self.defaults.get(name, _MISSING))
         if default is _MISSING:
             raise self.error(name, "is missing and this type has no default for it", f"add {name} to the config")
-        self._assumed[own] = default
+        self._assumed[own if own in self.defaults else name] = default
         return default
 
     def has(self, name: str) -> bool:
