@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 from txcalc.architecture import (
     Branch,
@@ -91,6 +91,14 @@ class Arrangement(Protocol):
         ...
 
 
+def older_name(r: Reader, older: str, name: str, value: int) -> None:
+    """A second name of a field, left in published files: no bearing beside the field itself, alone a reason."""
+    if r.has(name):
+        r.ignore(older)
+    else:
+        r.unused(older, value)
+
+
 def pre_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
     """The Llama layer: each sublayer its own residual step with a norm before it."""
     return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each, norm_in=norm),)) for each in sublayers))
@@ -168,7 +176,12 @@ def swiglu(r: Reader, *, bias: bool = False, size: str = "intermediate_size") ->
 def windows(r: Reader, num_layers: int, *, default: list[str] | None = None) -> list[int | None]:
     """The window of every layer: from ``layer_types`` where the config has it, else from ``default``."""
     r.ignore("sliding_window")
-    kinds = layer_kinds(r, default or ["full_attention"] * num_layers, known=("full_attention", "sliding_attention"))
+    kinds = layer_kinds(
+        r,
+        num_layers,
+        lambda: default or ["full_attention"] * num_layers,
+        known=("full_attention", "sliding_attention"),
+    )
     window = optional(r, "sliding_window") if "sliding_attention" in kinds else None
     return [window if kind == "sliding_attention" else None for kind in kinds]
 
@@ -176,16 +189,25 @@ def windows(r: Reader, num_layers: int, *, default: list[str] | None = None) -> 
 LEGACY_KINDS: Final = {"attention": "full_attention", "mamba": "linear_attention"}
 
 
-def layer_kinds(r: Reader, default: list[str], *, known: tuple[str, ...]) -> list[str]:
-    """The kind of every layer: ``layer_types`` where the config has it (older names too), else ``default``."""
+def layer_kinds(r: Reader, num_layers: int, default: Callable[[], list[str]], *, known: tuple[str, ...]) -> list[str]:
+    """The kind of every layer: ``layer_types`` where the config has it (older names too), else ``default()``."""
     r.ignore("layer_types")
     if not r.config.get("layer_types"):
-        return default
-    kinds = [LEGACY_KINDS.get(kind, kind) for kind in r.texts("layer_types", length=len(default))]
+        return default()
+    kinds = [LEGACY_KINDS.get(kind, kind) for kind in r.texts("layer_types", length=num_layers)]
     unknown = sorted(set(kinds) - set(known))
     if unknown:
         raise r.error("layer_types", f"holds {unknown[0]!r}; this type knows {' and '.join(known)}")
     return kinds
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def each_once(keys: Iterable[Key], make: Callable[[Key], Layer]) -> list[tuple[Layer, int]]:
+    """The layers of a stack from what tells them apart, in order; layers with one key are one object."""
+    made: dict[Key, Layer] = {}
+    return [(made[key] if key in made else made.setdefault(key, make(key)), 1) for key in keys]
 
 
 def decoder_stack(r: Reader, layers: Iterable[tuple[Layer, int]], *, final_norm: Norm | None, **fields: Any) -> Stack:
@@ -204,6 +226,19 @@ def decoder_stack(r: Reader, layers: Iterable[tuple[Layer, int]], *, final_norm:
         final_norm=final_norm,
         **fields,
     )
+
+
+def decoder_of(
+    r: Reader,
+    layers: Iterable[tuple[Layer, int]],
+    *,
+    final_norm: Norm | None,
+    head: Mapping[str, Any] | None = None,
+    **stack: Any,
+) -> Model:
+    """A decoder of these layers with the head that ``architectures`` names; ``head`` goes to ``causal_head``."""
+    made = causal_head(r, input_size=r.integer("hidden_size"), vocab_size=r.integer("vocab_size"), **(head or {}))
+    return decoder_model(r, decoder_stack(r, layers, final_norm=final_norm, **stack), made)
 
 
 def decoder_model(r: Reader, stack: Stack, head: Head | None, **fields: Any) -> Model:
@@ -283,6 +318,4 @@ def dense_decoder(
         for window in dict.fromkeys(kinds)
     }
     layers = [(made[window], 1) for window in kinds] if layer_windows else [(made[None], r.layers())]
-    stack = decoder_stack(r, layers, final_norm=norm, embedding=embedding)
-    made_head = causal_head(r, input_size=r.integer("hidden_size"), vocab_size=r.integer("vocab_size"), **(head or {}))
-    return decoder_model(r, stack, made_head)
+    return decoder_of(r, layers, final_norm=norm, head=head, embedding=embedding)
