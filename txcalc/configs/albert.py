@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from txcalc.architecture import Layer, LearnedPositions, Model, Projection, TokenEmbedding
-from txcalc.configs.common import activation, layer_norm
+from txcalc.configs.common import activation, layer_norm, post_norm
 from txcalc.configs.encoders import (
     LM_TASKS,
     Plan,
@@ -21,7 +21,6 @@ from txcalc.configs.encoders import (
     lm_plan,
     plain_feed_forward,
     plain_plan,
-    post_norm,
 )
 from txcalc.configs.heads import Task, classifier, num_labels
 from txcalc.configs.reader import MAX_LAYERS, Reader

@@ -20,14 +20,13 @@ from txcalc.architecture import (
     runs_of,
 )
 from txcalc.configs.bert import idle_cross_attention
-from txcalc.configs.common import activation, dtype_of, layer_norm, quantization_of
+from txcalc.configs.common import activation, dtype_of, layer_norm, post_norm, quantization_of
 from txcalc.configs.encoders import (
     biased_attention,
     dense_classifier,
     head_width,
     known_task,
     plain_feed_forward,
-    post_norm,
 )
 from txcalc.configs.heads import Task, classifier, num_labels
 from txcalc.configs.reader import Reader

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txcalc.architecture import LearnedPositions, Model, Sinusoidal, TokenEmbedding
-from txcalc.configs.common import activation, layer_norm
+from txcalc.configs.common import activation, layer_norm, post_norm
 from txcalc.configs.encoders import (
     LM_TASKS,
     Plan,
@@ -21,7 +21,6 @@ from txcalc.configs.encoders import (
     lm_plan,
     plain_feed_forward,
     plain_plan,
-    post_norm,
 )
 from txcalc.configs.heads import Task, num_labels
 from txcalc.configs.reader import Reader

@@ -6,28 +6,25 @@ from collections.abc import Iterable
 from typing import Final
 
 from txcalc.architecture import (
-    Branch,
     FeedForward,
     Head,
     HeadTransform,
     Layer,
     Model,
-    Norm,
     Pooler,
     Projection,
-    Residual,
     Role,
     SelfAttention,
     Stack,
-    Sublayer,
     TokenEmbedding,
     UnusedTensor,
     runs_of,
 )
 from txcalc.architecture.feed_forward import Activation
 from txcalc.configs.common import dtype_of, layer_norm, quantization_of
+from txcalc.configs.common import foreign_spelling as foreign_spelling  # for the modules that build on this one
 from txcalc.configs.heads import Task, classifier, num_labels, task_of
-from txcalc.configs.reader import Reader, shown
+from txcalc.configs.reader import Reader
 from txcalc.record import Record
 
 LM_TASKS: Final = ("masked_lm", "causal_lm", "pretraining")
@@ -44,11 +41,6 @@ class Plan(Record):
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------
-
-
-def post_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
-    """The layer of the 2017 Transformer and BERT: each sublayer added to the stream, then a norm of the sum."""
-    return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each),), norm_after=norm) for each in sublayers))
 
 
 def head_width(r: Reader, hidden: int, heads: int, *, key: str = "hidden_size") -> int:
@@ -95,13 +87,6 @@ def absolute_positions_only(r: Reader) -> None:
     value = r.config.get("position_embedding_type", "absolute")
     if value not in (None, "absolute"):
         raise r.error("position_embedding_type", f"is {value!r}; txcalc and transformers 5 build absolute positions")
-
-
-def foreign_spelling(r: Reader, *names: str) -> None:
-    """Standard names that a what-if may use for a field of this type, and that transformers does not read in it."""
-    for name in names:
-        if name in r.config and r.aliases[name] not in r.config:
-            r.reasons.append(f"{name} = {shown(r.config[name])}: {r.model_type} spells this {r.aliases[name]}")
 
 
 # ---- heads ----------------------------------------------------------------------------------------------------------

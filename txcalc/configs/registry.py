@@ -55,6 +55,7 @@ _MODULES: Final = {
     "distilbert": "distilbert",
     "t5": "t5",
     "bart": "bart",
+    "native": "transformer",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
 
