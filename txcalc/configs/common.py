@@ -24,7 +24,7 @@ from txcalc.architecture import (
 from txcalc.architecture.feed_forward import Activation
 from txcalc.configs import rope
 from txcalc.configs.heads import causal_head
-from txcalc.configs.reader import Reader
+from txcalc.configs.reader import Reader, shown
 
 ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "relu": "relu",
@@ -97,6 +97,13 @@ def older_name(r: Reader, older: str, name: str, value: int) -> None:
         r.ignore(older)
     else:
         r.unused(older, value)
+
+
+def foreign_spelling(r: Reader, *names: str) -> None:
+    """Standard names that a what-if may use for a field of this type, and that transformers does not read in it."""
+    for name in names:
+        if name in r.config and r.aliases[name] not in r.config:
+            r.reasons.append(f"{name} = {shown(r.config[name])}: {r.model_type} spells this {r.aliases[name]}")
 
 
 def pre_norm(*sublayers: Sublayer, norm: Norm) -> Layer:

@@ -10,6 +10,7 @@ from txcalc.configs.common import (
     Arrangement,
     decoder_model,
     decoder_stack,
+    foreign_spelling,
     layer_norm,
     parallel,
     parallel_own_norms,
@@ -42,6 +43,7 @@ FALCON_DEFAULTS: Final[dict[str, Any]] = {
 
 def _falcon(r: Reader) -> Model:
     plain_head_dim(r)
+    foreign_spelling(r, "intermediate_size", "num_key_value_heads")
     r.unused("apply_residual_connection_post_layernorm", False)
     hidden, bias = r.integer("hidden_size"), flag_or_null(r, "bias")
     size = r.optional_integer("intermediate_size") or 4 * hidden

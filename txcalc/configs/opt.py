@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txcalc.architecture import LearnedPositions, Model, Norm, Projection, TokenEmbedding
-from txcalc.configs.common import decoder_model, decoder_stack, post_norm, pre_norm, self_attention
+from txcalc.configs.common import decoder_model, decoder_stack, foreign_spelling, post_norm, pre_norm, self_attention
 from txcalc.configs.dense import mlp, plain_heads
 from txcalc.configs.heads import causal_head
 from txcalc.configs.reader import Reader
@@ -32,6 +32,7 @@ OPT_DEFAULTS: Final[dict[str, Any]] = {
 
 def _opt(r: Reader) -> Model:
     plain_heads(r)
+    foreign_spelling(r, "intermediate_size")
     r.unused("learned_embeddings", True)
     r.unused("scale_embeddings", False)
     hidden, bias = r.integer("hidden_size"), r.flag("enable_bias")

@@ -62,7 +62,8 @@ class Reader:
         if value is _MISSING or (value is None and standard is not _MISSING):
             value = standard
         elif standard is not _MISSING and standard != value:
-            raise self.error(name, f"is {standard!r} and {own} is {value!r}: two names of one field", "remove one")
+            what = f"{name} is {shown(standard)} and {own} is {shown(value)}: two names of one field"
+            raise ModelError(self.path + what, "remove one")
         if value is not _MISSING:
             return value
         default = self.defaults.get(own, self.defaults.get(name, _MISSING))
