@@ -29,12 +29,12 @@ LLAMA_DEFAULTS: Final[dict[str, Any]] = {
 def _llama(r: Reader) -> Model:
     r.ignore("is_llama_config", "rope_interleaved")  # marks that converters leave
     bias = r.flag("attention_bias")
-    return llama_like(r, qkv_bias=bias, o_bias=bias, mlp_bias=r.flag("mlp_bias"))
+    return llama_like(r, qkv_bias=bias, o_bias=bias, mlp_bias=r.flag("mlp_bias"), head={"prefix": "Llama"})
 
 
 def _mistral(r: Reader) -> Model:
     r.ignore("sliding_window_size", "attention_sink_size")  # settings of one runtime
-    return llama_like(r, default_windows=["sliding_attention"] * r.layers())
+    return llama_like(r, default_windows=["sliding_attention"] * r.layers(), head={"prefix": "Mistral"})
 
 
 TYPES: Final = {
