@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.oracles import transformers_meta
-from txcalc.architecture import Model
+from txcalc.architecture import Model, SelfAttention
 from txcalc.configs import architecture_of
 from txcalc.formulas.params import params
 
@@ -71,6 +71,21 @@ def shapes(
 
 small = st.integers(1, 64)  # a width, a vocabulary
 layer_counts = st.integers(1, 4)
+even_widths = st.integers(1, 6).map(lambda half: 2 * half)  # a head that rotary turns
+
+DECODER_TASKS = ("ForCausalLM", "Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
+def classes(prefix: str, *tasks: str) -> st.SearchStrategy[list[str]]:
+    """``architectures``: one of a type's published classes (all of ``DECODER_TASKS`` where none are named)."""
+    return st.sampled_from([[prefix + task] for task in tasks or DECODER_TASKS])
+
+
+def attention_of(model: Model, layer: int = 0) -> SelfAttention:
+    """The self-attention of one decoder layer."""
+    found = [each for each in list(model.main.sequence())[layer].sublayers() if isinstance(each, SelfAttention)]
+    assert len(found) == 1
+    return found[0]
 
 
 def read(config: Mapping[str, Any]) -> Model:

@@ -72,7 +72,8 @@ def head_dims(r: Reader) -> tuple[int, int, int, int]:
     kv_heads = optional(r, "num_key_value_heads") or heads
     if heads % kv_heads:
         whose = "" if r.has("num_key_value_heads") else " (the type's default)"
-        raise r.error("num_key_value_heads", f"is {kv_heads}{whose}; it must divide the {heads} query heads")
+        hint = "set num_key_value_heads" if whose else ""
+        raise r.error("num_key_value_heads", f"is {kv_heads}{whose}; it must divide the {heads} query heads", hint)
     explicit = optional(r, "head_dim")
     if explicit is None and hidden % heads:
         raise r.error("hidden_size", f"is {hidden}; it is not a multiple of the {heads} heads", "set head_dim")
