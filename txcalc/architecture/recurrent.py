@@ -50,6 +50,7 @@ class Mamba2(Record):
     gate_first: bool = True
     norm_eps: float = 1e-5
     time_step_limit: tuple[float, float] = (0.0, float("inf"))
+    chunk_size: int = 256  # of the chunked scan: no parameter, no other result, but other FLOPs
 
 
 class GatedDeltaNet(Record):
@@ -78,6 +79,7 @@ class LinearAttention(Record):
 
     ``feature_map``: ``elu`` (Katharopoulos et al. 2020), ``favor`` (Performer, Choromanski et al. 2021, ``features``
     random features), ``lightning`` (MiniMax: fixed decay per head, SiLU on q, k, v, a gated RMSNorm on the output).
+    ``decay_scale`` multiplies lightning's rates: 1 in the first layer, near 0 in the last.
     """
 
     hidden_size: int
@@ -85,6 +87,7 @@ class LinearAttention(Record):
     head_dim: int
     feature_map: Literal["elu", "favor", "lightning"]
     features: int = 0
+    decay_scale: float = 1.0
     block_size: int = 256
     bias: bool = False
     causal: bool = True

@@ -35,10 +35,12 @@ class Backend:
     """Which implementation to use, and which ones ran.
 
     ``fold_groups``: at one query token, the query heads of a group become rows of one product (see ``_fold``).
+    ``absorb``: at one query token, latent attention works on the cached latents themselves.
     """
 
     name: Name = "auto"
     fold_groups: bool = True
+    absorb: bool = True
     ran: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:

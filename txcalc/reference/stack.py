@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -50,11 +51,10 @@ class Stack(nn.Module):
         """Embedded tokens [B, T, D] -> last hidden states [B, T, D], after the final norm."""
         context.tables = self.tables()
         for depth, layer in enumerate(self.depths()):
-            context.layer = depth
-            if self.gradient_checkpointing and cache is None and x_BTD.requires_grad:
-                x_BTD = checkpoint(layer, x_BTD, context, use_reentrant=False)
+            if self.gradient_checkpointing and cache is None and torch.is_grad_enabled():
+                x_BTD = checkpoint(_run, layer, depth, x_BTD, context, None, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, context, None if cache is None else cache.layers[depth])
+                x_BTD = _run(layer, depth, x_BTD, context, cache)
         x_BTD = self.final_norm(x_BTD)
         return x_BTD if self.out_projection is None else self.out_projection(x_BTD)
 
@@ -65,6 +65,11 @@ class Stack(nn.Module):
     def new_cache(self, spec: CacheSpec) -> DecoderCache:
         """An empty cache: an entry for every sublayer of every depth (layers that share parameters do not share it)."""
         return DecoderCache(spec, [layer.new_cache(spec) for layer in self.depths()])
+
+
+def _run(layer: Layer, depth: int, x_BTD: Tensor, context: Context, cache: DecoderCache | None) -> Tensor:
+    context.layer = depth  # here, so that a layer that is computed again knows which it is
+    return layer(x_BTD, context, None if cache is None else cache.layers[depth])
 
 
 def _layers(stack: arch.Stack) -> tuple[nn.ModuleList, list[int]]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from txcalc import architecture as arch
 from txcalc.reference.attention import CrossAttention, SelfAttention
+from txcalc.reference.convolution import ShortConvolution
+from txcalc.reference.delta import GatedDeltaNet
+from txcalc.reference.experts import MixtureOfExperts
 from txcalc.reference.feed_forward import FeedForward
+from txcalc.reference.gated_recurrence import RealGatedRecurrence
+from txcalc.reference.latent_attention import LatentAttention
+from txcalc.reference.linear_attention import FourierMixing, LinearAttention
+from txcalc.reference.state_space import Mamba, Mamba2
 from txcalc.reference.sublayer import Sublayer
 
 
@@ -17,9 +24,25 @@ def make_sublayer(sublayer: arch.Sublayer) -> Sublayer:
     match sublayer:
         case arch.SelfAttention():
             return SelfAttention(sublayer)
+        case arch.LatentAttention():
+            return LatentAttention(sublayer)
         case arch.CrossAttention():
             return CrossAttention(sublayer)
         case arch.FeedForward():
             return FeedForward(sublayer)
-        case _:
-            raise NotImplementedError(type(sublayer).__name__)
+        case arch.MixtureOfExperts():
+            return MixtureOfExperts(sublayer)
+        case arch.Mamba():
+            return Mamba(sublayer)
+        case arch.Mamba2():
+            return Mamba2(sublayer)
+        case arch.GatedDeltaNet():
+            return GatedDeltaNet(sublayer)
+        case arch.LinearAttention():
+            return LinearAttention(sublayer)
+        case arch.RealGatedRecurrence():
+            return RealGatedRecurrence(sublayer)
+        case arch.ShortConvolution():
+            return ShortConvolution(sublayer)
+        case arch.FourierMixing():
+            return FourierMixing(sublayer)
