@@ -37,6 +37,7 @@ from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 
 KINDS: Final = ("full_attention", "sliding_attention")
+_BASES: Final = {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"}  # Gemma 3
 
 _SHARED_DEFAULTS: Final[dict[str, Any]] = {
     "head_dim": 256,
@@ -80,6 +81,8 @@ GEMMA3_TEXT_DEFAULTS: Final[dict[str, Any]] = {
     "attn_logit_softcapping": None,
     "use_bidirectional_attention": False,
     "sliding_window_pattern": 6,
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
 }
 GEMMA3_DEFAULTS: Final[dict[str, Any]] = {"tie_word_embeddings": True, "mm_tokens_per_image": 256}
 
@@ -148,15 +151,10 @@ def _rotary(r: Reader, kind: str, head_dim: int) -> Rotary:
     """``rope_theta`` and ``rope_scaling`` speak of global layers; local ones have a base of their own, unscaled."""
     found = r.mapping("rope_parameters").get(kind)
     settings: dict[str, Any] = dict(found) if isinstance(found, Mapping) else {}
-    scaling, base, local = r.mapping("rope_scaling"), _theta(r, "rope_theta"), _theta(r, "rope_local_base_freq")
-    settings = {"rope_theta": local or 1e4, **settings} if kind == "sliding_attention" else {
-        "rope_theta": base or 1e6, **settings, **scaling
-    }  # fmt: skip
+    if kind == "full_attention":
+        settings |= r.mapping("rope_scaling")
+    settings.setdefault("rope_theta", r.number(_BASES[kind]))
     return rope.rotary(r, head_dim, settings=settings)
-
-
-def _theta(r: Reader, name: str) -> float | None:
-    return r.optional_number(name) if r.has(name) else None
 
 
 def _attention(r: Reader, kind: str, position: Rotary, **fields: Any) -> SelfAttention:
