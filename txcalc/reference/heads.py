@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from txcalc import architecture as arch
+from txcalc.reference.attention import CrossAttention
+from txcalc.reference.context import Context, Source
 from txcalc.reference.embeddings import Projection
-from txcalc.reference.norms import optional_norm
+from txcalc.reference.feed_forward import FeedForward
+from txcalc.reference.norms import Norm, optional_norm
 
 
 class Head(nn.Module):
@@ -34,6 +39,23 @@ class Head(nn.Module):
         if self.head.softcap is not None:
             logits_BTV = self.head.softcap * torch.tanh(logits_BTV / self.head.softcap)
         return logits_BTV
+
+
+class AttentionPooling(nn.Module):
+    """One vector an input: a learned query attends over all tokens, then a feed-forward (SigLIP)."""
+
+    def __init__(self, pooling: arch.AttentionPooling) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.empty(1, pooling.attention.hidden_size))
+        self.attention = CrossAttention(pooling.attention)
+        self.norm = Norm(pooling.norm)
+        self.feed_forward = FeedForward(pooling.feed_forward)
+
+    def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """[B, T, D] -> [B, D]."""
+        seen = Source(x_BTD, context.real_positions(), context.padded)
+        y_B1D = self.attention(self.probe.expand(x_BTD.shape[0], 1, -1), replace(context, source=seen))
+        return (y_B1D + self.feed_forward(self.norm(y_B1D)))[:, 0]
 
 
 class Pooler(nn.Module):

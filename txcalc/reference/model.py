@@ -13,6 +13,7 @@ from txcalc import architecture as arch
 from txcalc.errors import RequestError
 from txcalc.reference.backends import Backend, Name
 from txcalc.reference.cache import CacheSpec, DecoderCache
+from txcalc.reference.connector import Connector
 from txcalc.reference.context import Context, Source
 from txcalc.reference.heads import Head
 from txcalc.reference.initialise import initialise
@@ -42,6 +43,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.model, self.backend, self.dropout = model, backend, dropout
         self.stacks = nn.ModuleDict({stack.role: Stack(stack) for stack in model.stacks})
+        self.connectors = nn.ModuleDict({each.tower: Connector(each) for each in model.connectors})
         self.head = Head(model.head) if model.head else None
         self.pooled_head = Head(model.pooled_head) if model.pooled_head else None
         self.unused = nn.ParameterDict(
@@ -73,7 +75,7 @@ class Transformer(nn.Module):
 
     def forward(
         self,
-        tokens_BT: Tensor,
+        inputs: Tensor,
         *,
         lengths: Sequence[int] | None = None,
         padding: Literal["left", "right"] = "right",
@@ -81,24 +83,30 @@ class Transformer(nn.Module):
         source: Tensor | None = None,
         source_lengths: Sequence[int] | None = None,
         encoded: Source | None = None,
+        seen_MD: Tensor | None = None,
+        seen_BT: Tensor | None = None,
         cache: DecoderCache | None = None,
         last_only: bool = False,
         weights: bool = False,
         length: int = 0,
     ) -> Output:
-        """Tokens [B, T] -> hidden states and logits.
+        """Tokens [B, T] (a vision model: images [B, channels, height, width]) -> hidden states and logits.
 
         ``lengths``: real tokens of each row, padded on the side that ``padding`` names. ``source``: the encoder's
-        input, or ``encoded``: what ``encode`` made of it. ``cache``: what came before; these tokens are added to it.
+        input, or ``encoded``: what ``encode`` made of it. ``seen_MD``: what ``tower`` made of images or sound, put in
+        the places of the tokens where ``seen_BT`` is true. ``cache``: what came before; these tokens are added to it.
         ``last_only``: logits of each row's last token alone. ``weights``: return attention weights (eager only).
         ``length``: how long the sequence may become, for rotary settings that depend on it.
+
+        Raises:
+            RequestError: inputs that do not fit each other, the cache or the backend.
         """
-        rows = Rows.of(tokens_BT, lengths, padding)
         stack = self.main
-        context = self._context(stack, rows, cache, weights=weights, length=length)
+        x_BTD, rows, context = self._enter(stack, inputs, lengths, padding, token_types_BT, cache, length)
         context.source = self._source(source, source_lengths, encoded)
-        types_BT = None if token_types_BT is None else rows.to_right(token_types_BT)
-        x_BTD = stack.embedding(rows.tokens_BT, types_BT, context, self.table(stack.stack.role))
+        context.weights = {} if weights else None
+        if seen_MD is not None and seen_BT is not None:
+            x_BTD = x_BTD.masked_scatter(rows.to_right(seen_BT)[..., None], seen_MD.to(x_BTD.dtype))
         hidden_BTD = stack(x_BTD, context, cache)
         if cache is not None:
             cache.advance(context.counts)
@@ -106,16 +114,18 @@ class Transformer(nn.Module):
 
     def encode(self, source: Tensor, lengths: Sequence[int] | None = None) -> Source:
         """The encoder's output for a source: tokens [B, S], padded on the right, or mel frames [B, mels, frames]."""
-        stack = self.stack("encoder") if "encoder" in self.stacks else self.stack("audio")
-        if isinstance(stack.stack.embedding, arch.TokenEmbedding):
-            rows = Rows.of(source, lengths, "right")
-            context = self._context(stack, rows, None)
-            x_BSD = stack.embedding(source, None, context, self.table(stack.stack.role))
-        else:
-            x_BSD = stack.embedding(source)
-            context = self._context(stack, Rows.of(x_BSD[..., 0], None, "right"), None)
+        stack = self.stack("encoder" if "encoder" in self.stacks else "audio")
+        x_BSD, _, context = self._enter(stack, source, lengths)
         states_BSD = stack(x_BSD, context)
         return Source(states_BSD, context.real_positions(), context.padded)
+
+    def tower(self, role: arch.Role, inputs: Tensor) -> Tensor:
+        """What the decoder sees of images or sound: [all tokens of all inputs, decoder's hidden_size]."""
+        stack = self.stack(role)
+        x_BSD, _, context = self._enter(stack, inputs)
+        states_BSD = stack(x_BSD, context)
+        connected: Tensor = self.connectors[role](states_BSD) if role in self.connectors else states_BSD
+        return connected.flatten(0, 1)
 
     def new_cache(
         self, *, batch: int, ctx: int, dtype: torch.dtype | None = None, source: int = 0, int8: bool = False
@@ -136,23 +146,39 @@ class Transformer(nn.Module):
         for role in self.model.stacks:
             self.stack(role.role).gradient_checkpointing = on
 
-    def _context(
-        self, stack: Stack, rows: Rows, cache: DecoderCache | None, *, weights: bool = False, length: int = 0
-    ) -> Context:
+    def _enter(
+        self,
+        stack: Stack,
+        inputs: Tensor,
+        lengths: Sequence[int] | None = None,
+        padding: Literal["left", "right"] = "right",
+        types_BT: Tensor | None = None,
+        cache: DecoderCache | None = None,
+        length: int = 0,
+    ) -> tuple[Tensor, Rows, Context]:
+        """Inputs of a stack as its first hidden states [B, T, D], their rows, and the pass that they begin."""
+        if not isinstance(stack.stack.embedding, arch.TokenEmbedding):
+            x_BTD = stack.embedding(inputs)
+            rows = Rows.of(x_BTD[..., 0], None, "right")
+            return x_BTD, rows, self._context(rows, cache, length)
+        rows = Rows.of(inputs, lengths, padding)
+        context = self._context(rows, cache, length)
+        types_BT = None if types_BT is None else rows.to_right(types_BT)
+        return stack.embedding(rows.tokens_BT, types_BT, context, self.table(stack.stack.role)), rows, context
+
+    def _context(self, rows: Rows, cache: DecoderCache | None, length: int) -> Context:
         B, T = rows.tokens_BT.shape
         starts = tuple(cache.lengths) if cache is not None else (0,) * B
         if len(starts) != B:
             raise RequestError(f"{B} rows of tokens and a cache of {len(starts)}")
-        reach = cache.spec.ctx if cache is not None else T
         return Context(
             starts=starts,
             counts=rows.counts,
             tokens=T,
             device=rows.tokens_BT.device,
             backend=self.backend,
-            length=length or reach,
+            length=length or (cache.spec.ctx if cache is not None else T),
             dropout=self.dropout if self.training else 0.0,
-            weights={} if weights else None,
         )
 
     def _source(self, source: Tensor | None, lengths: Sequence[int] | None, encoded: Source | None) -> Source | None:
@@ -168,7 +194,7 @@ class Transformer(nn.Module):
 
     def _output(self, hidden_BTD: Tensor, rows: Rows, context: Context, last_only: bool) -> Output:
         stack = self.main
-        pooled_BD = stack.pooler(hidden_BTD) if stack.pooler is not None else None
+        pooled_BD = stack.pooled(hidden_BTD, context)
         out = Output(rows.from_right(hidden_BTD), pooled_BD=pooled_BD)
         out.weights = context.weights or {}
         if self.head is not None:

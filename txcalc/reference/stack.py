@@ -15,7 +15,7 @@ from txcalc.reference.blocks import Layer
 from txcalc.reference.cache import CacheSpec, DecoderCache
 from txcalc.reference.context import Context
 from txcalc.reference.embeddings import Projection, make_embedding
-from txcalc.reference.heads import Pooler
+from txcalc.reference.heads import AttentionPooling, Pooler
 from txcalc.reference.norms import optional_norm
 from txcalc.reference.positions import RelativeBias
 
@@ -37,6 +37,8 @@ class Stack(nn.Module):
         bias = stack.relative_bias
         self.relative_bias = RelativeBias(bias, stack.relative_bias_heads) if bias else None
         self.pooler = Pooler(stack.pooler) if stack.pooler else None
+        pooling = stack.attention_pooling
+        self.attention_pooling = AttentionPooling(pooling) if pooling else None
         self.gradient_checkpointing = False
         _mark_read_keys(self)
 
@@ -57,6 +59,12 @@ class Stack(nn.Module):
                 x_BTD = _run(layer, depth, x_BTD, context, cache)
         x_BTD = self.final_norm(x_BTD)
         return x_BTD if self.out_projection is None else self.out_projection(x_BTD)
+
+    def pooled(self, x_BTD: Tensor, context: Context) -> Tensor | None:
+        """One vector a row, [B, D], where the stack has a pooler."""
+        if self.attention_pooling is not None:
+            return self.attention_pooling(x_BTD, context)
+        return None if self.pooler is None else self.pooler(x_BTD)
 
     def tables(self) -> dict[str, Any]:
         """What all layers of the stack read."""

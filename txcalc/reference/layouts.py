@@ -1,0 +1,186 @@
+"""How one or several tensors of a checkpoint hold one or several of ours, and back.
+
+Each layout is a pair: ``read`` makes ours of theirs, ``write`` theirs of ours. Views where that is possible, so that a
+memory-mapped checkpoint stays on disk. ``write`` on tensors of the meta device says which shapes a checkpoint must have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from txcalc import architecture as arch
+
+Shape = tuple[int, ...]
+Tensors = Sequence[Tensor]
+
+
+class Goal(NamedTuple):
+    """What a layout knows besides the tensors: the shapes of ours, and the sublayer that they belong to."""
+
+    shapes: tuple[Shape, ...]
+    sublayer: Any
+
+
+class Layout(NamedTuple):
+    """``read(theirs, goal)`` -> ours; ``write(ours, goal)`` -> theirs."""
+
+    read: Callable[[Tensors, Goal], list[Tensor]]
+    write: Callable[[Tensors, Goal], list[Tensor]]
+
+
+# ---- one behind the other -------------------------------------------------------------------------------------------
+
+
+def _joined(dim: int) -> Layout:
+    """Ours stand one behind the other along ``dim`` of theirs."""
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        sizes = [shape[dim] for shape in goal.shapes]
+        return list(theirs[0].split(sizes, dim)) if len(sizes) > 1 else [theirs[0]]
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        return [torch.cat(list(ours), dim) if len(ours) > 1 else ours[0]]
+
+    return Layout(read, write)
+
+
+def _transposed(inner: Layout) -> Layout:
+    """Theirs are stored [in, out] (GPT-2's Conv1D); biases are not."""
+
+    def turn(x: Tensor) -> Tensor:
+        return x.mT if x.dim() > 1 else x
+
+    return Layout(
+        lambda theirs, goal: inner.read([turn(x) for x in theirs], goal),
+        lambda ours, goal: [turn(x) for x in inner.write(ours, goal)],
+    )
+
+
+def _stacked() -> Layout:
+    """Theirs are the slices of ours along its first axis: experts one by one."""
+    return Layout(lambda theirs, goal: [torch.stack(list(theirs))], lambda ours, goal: list(ours[0].unbind(0)))
+
+
+def _alternating() -> Layout:
+    """Stacked experts [E, in, 2 * out] whose gate and up channels take turns; biases [E, 2 * out] (gpt-oss)."""
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        halves = [theirs[0][..., 0::2], theirs[0][..., 1::2]]
+        return [x.mT if x.dim() == 3 else x for x in halves]
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        gate, up = (x.mT if x.dim() == 3 else x for x in ours)
+        return [torch.stack((gate, up), dim=-1).flatten(-2)]
+
+    return Layout(read, write)
+
+
+# ---- by heads -------------------------------------------------------------------------------------------------------
+
+
+def _grouped() -> Layout:
+    """Each key head's queries, then its key, then its value: [K, N / K + 2, H, in].
+
+    K = N is GPT-NeoX's and BLOOM's (q, k, v head by head), K = 1 the multi-query models' (all queries, one key, one
+    value), anything between Falcon-40B's.
+    """
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        a = goal.sublayer
+        grouped = theirs[0].unflatten(0, (a.num_key_value_heads, -1, a.head_dim))
+        parts = (grouped[:, :-2], grouped[:, -2:-1], grouped[:, -1:])
+        return [part.flatten(0, 2) for part in parts]
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        a = goal.sublayer
+        parts = [x.unflatten(0, (a.num_key_value_heads, -1, a.head_dim)) for x in ours]
+        return [torch.cat(parts, dim=1).flatten(0, 2)]
+
+    return Layout(read, write)
+
+
+def _by_head(heads: Callable[[Any], int]) -> Layout:
+    """Every head's share of each of ours, head after head: [heads, shares, in]."""
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        count = heads(goal.sublayer)
+        by_head = theirs[0].unflatten(0, (count, -1))
+        parts = by_head.split([shape[0] // count for shape in goal.shapes], dim=1)
+        return [part.flatten(0, 1) for part in parts]
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        count = heads(goal.sublayer)
+        return [torch.cat([x.unflatten(0, (count, -1)) for x in ours], dim=1).flatten(0, 1)]
+
+    return Layout(read, write)
+
+
+def _delta_qkvz() -> Layout:
+    """Qwen3-Next's: each key head's query, key, its values and their gates; ours are (q, k, v) in rows, and the gate."""
+    by_head = _by_head(lambda g: int(g.num_k_heads))
+
+    def apart(g: arch.GatedDeltaNet, goal: Goal) -> Goal:
+        keys, values, rest = g.num_k_heads * g.head_k_dim, g.num_v_heads * g.head_v_dim, goal.shapes[0][1:]
+        return Goal(((keys, *rest), (keys, *rest), (values, *rest), (values, *rest)), g)
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        q, k, v, z = by_head.read(theirs, apart(goal.sublayer, goal))
+        return [torch.cat((q, k, v)), z]
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        four = apart(goal.sublayer, goal)
+        q, k, v = ours[0].split([shape[0] for shape in four.shapes[:3]])
+        return by_head.write((q, k, v, ours[1]), four)
+
+    return Layout(read, write)
+
+
+def _rotary_pairs(heads: Callable[[Any], int]) -> Layout:
+    """Rows of each head in the order of rotary pairs (0, H/2), (1, H/2 + 1), ..., as GGUF's llama files keep q and k."""
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        pairs = theirs[0].unflatten(0, (heads(goal.sublayer), -1, 2))
+        return [pairs.transpose(1, 2).flatten(0, 2)]
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        halves = ours[0].unflatten(0, (heads(goal.sublayer), 2, -1))
+        return [halves.transpose(1, 2).flatten(0, 2)]
+
+    return Layout(read, write)
+
+
+# ---- small things ---------------------------------------------------------------------------------------------------
+
+
+def _filter() -> Layout:
+    """A depthwise convolution's [channels, 1, kernel]; its bias as it is."""
+
+    def squeezed(x: Tensor) -> Tensor:
+        return x.squeeze(1) if x.dim() == 3 else x
+
+    return Layout(
+        lambda theirs, goal: [squeezed(theirs[0])],
+        lambda ours, goal: [ours[0].unsqueeze(1) if ours[0].dim() == 2 else ours[0]],
+    )
+
+
+LAYOUTS: Final = {
+    "": _joined(0),
+    "conv1d": _transposed(_joined(0)),
+    "experts": _joined(1),
+    "each": _stacked(),
+    "transposed": _transposed(_joined(0)),
+    "alternating": _alternating(),
+    "grouped": _grouped(),
+    "by head": _by_head(lambda a: int(a.num_attention_heads)),
+    "by key head": _by_head(lambda g: int(g.num_k_heads)),
+    "delta": _delta_qkvz(),
+    "rotary q": _rotary_pairs(lambda a: int(a.num_attention_heads)),
+    "rotary k": _rotary_pairs(lambda a: int(a.num_key_value_heads)),
+    "filter": _filter(),
+}
+"""Layouts by the name that a table writes after a line; none: ours one behind the other, or one tensor as it is."""

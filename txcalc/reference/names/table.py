@@ -1,0 +1,117 @@
+"""A family's table: our names on the left, a checkpoint's on the right, how the one holds the other behind them.
+
+    layers.{i}.attn             model.layers.{i}.self_attn
+    layers.{i}.attn.o_proj      model.layers.{i}.self_attn.dense
+    layers.{i}.attn.q_proj+k_proj+v_proj    model.layers.{i}.attn.qkv    grouped
+
+Columns are two spaces apart or more. A name stands for itself and everything below it; of several lines that fit, the
+longest left side counts. Where it stands twice, the lines are two spellings of the same, and the first is written. A
+line for which a model has no tensors means nothing to it, so a family of many shapes has one table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from txcalc.errors import RequestError
+from txcalc.reference.layouts import LAYOUTS, Goal, Layout
+from txcalc.reference.parts import Part
+
+
+class Line(NamedTuple):
+    """One line: ``ours`` are several where a checkpoint holds them as one."""
+
+    ours: tuple[str, ...]
+    theirs: str
+    layout: Layout
+
+    @classmethod
+    def of(cls, text: str) -> Line:
+        """A line from its text."""
+        left, right, *layout = re.split(r"  +", text.strip())
+        first, *others = left.split("+")
+        stem = first.rpartition(".")[0]
+        return cls((first, *(f"{stem}.{other}" for other in others)), right, LAYOUTS[layout[0] if layout else ""])
+
+
+class Table(NamedTuple):
+    """The names of one family's checkpoints.
+
+    ``base``: the prefix that checkpoints of the bare model leave out. ``older``: (spelling in older files, spelling
+    here) of parts of names. ``not_weights``: patterns of tensors that older files hold and that are no weights, but
+    follow from the config: masks, rotary tables, position numbers.
+    """
+
+    lines: tuple[Line, ...]
+    base: str = ""
+    older: tuple[tuple[str, str], ...] = ()
+    not_weights: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, text: str, *, base: str = "", older: tuple[tuple[str, str], ...] = (), not_weights: tuple[str, ...] = ()
+    ) -> Table:
+        """A table from its lines."""
+        lines = (Line.of(line) for line in text.splitlines() if line.strip())
+        return cls(tuple(lines), base, older, not_weights)
+
+
+class Source(NamedTuple):
+    """One way in which a checkpoint may hold some tensors of ours."""
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    layout: Layout
+    goal: Goal
+
+
+def sources(table: Table, parts: Mapping[str, Part], main: str, model_type: str) -> list[list[Source]]:
+    """For every group of our tensors the ways in which a checkpoint may hold it, the written one first.
+
+    ``main``: the role of the stack whose names a table writes without it.
+
+    Raises:
+        RequestError: the table has no line for a tensor of this model.
+    """
+    groups, covered = [], set[str]()
+    for name, part in parts.items():
+        if name not in covered:
+            groups.append(_ways(table, parts, name, part, main))
+            covered.update(*(source.ours for source in groups[-1]))
+    unknown = [name for name in parts if name not in covered]
+    if unknown:
+        raise RequestError(f"how {model_type} checkpoints name {unknown[0]} is not known, and {len(unknown) - 1} more")
+    return groups
+
+
+def _ways(table: Table, parts: Mapping[str, Part], name: str, part: Part, main: str) -> list[Source]:
+    found: list[tuple[int, Source]] = []
+    for prefix in ("", f"{main}."):
+        short = name.removeprefix(prefix)
+        if not name.startswith(prefix):
+            continue
+        for line in table.lines:
+            left = line.ours[0].format(**part.numbers) if _counts(line.ours[0], part) else ""
+            if left and (short == left or short.startswith(f"{left}.")):
+                source = _source(line, parts, prefix, short.removeprefix(left), part)
+                found += [(len(left), source)] if source else []
+    longest = max((length for length, _ in found), default=0)
+    return [source for length, source in found if length == longest]
+
+
+def _counts(pattern: str, part: Part) -> bool:
+    """Whether the part has every number that the pattern counts by."""
+    return all(letter in part.numbers for letter in re.findall(r"\{(\w)\}", pattern))
+
+
+def _source(line: Line, parts: Mapping[str, Part], prefix: str, rest: str, part: Part) -> Source | None:
+    """The line for one tensor and those beside it; None where the model does not have them all."""
+    ours = tuple(f"{prefix}{name.format(**part.numbers)}{rest}" for name in line.ours)
+    if any(name not in parts for name in ours):
+        return None
+    shapes = tuple(parts[name].shape for name in ours)
+    each = range(shapes[0][0]) if "{e}" in line.theirs else (0,)
+    theirs = tuple(line.theirs.format(**part.numbers, e=e) + rest for e in each)
+    return Source(theirs, ours, line.layout, Goal(shapes, part.sublayer))

@@ -1,0 +1,121 @@
+"""Every tensor of a model under a name that says what it does: ``decoder.layers.3.attn.q_proj.weight``.
+
+A module's own names say where a tensor stands (step 0, branch 0); these say which sublayer it belongs to, so that a
+table of a checkpoint's names can be written down without knowing how a layer is arranged.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from txcalc import architecture as arch
+from txcalc.reference.model import Transformer
+
+_LABELS: Final = {
+    arch.SelfAttention: "attn",
+    arch.LatentAttention: "mla",
+    arch.CrossAttention: "cross",
+    arch.MixtureOfExperts: "moe",
+    arch.Mamba: "mamba",
+    arch.Mamba2: "mamba2",
+    arch.GatedDeltaNet: "delta",
+    arch.LinearAttention: "linear",
+    arch.RealGatedRecurrence: "rglru",
+    arch.ShortConvolution: "conv",
+    arch.FourierMixing: "fourier",
+}
+_STEP: Final = re.compile(r"steps\.(\d+)\.(?:branches\.(\d+)\.)?(?:sublayer\.)?(.+)")
+_LAYER: Final = re.compile(r"layers\.(\d+)\.(.+)")
+
+
+class Part(NamedTuple):
+    """One tensor: its name in the module's state dict, its shape, the sublayer it belongs to.
+
+    ``numbers``: what a checkpoint's name may count by: ``i`` the layer, ``a`` and ``b`` the numbers in the name under
+    which the layer's parameters are shared (ALBERT's group and layer).
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    sublayer: arch.Sublayer | None
+    numbers: dict[str, int]
+
+
+def parts(model: Transformer) -> dict[str, Part]:
+    """Every parameter and buffer of the model by its name; of the main stack without the stack's role.
+
+    Layers that share their parameters are there once, under the number of the first that runs.
+    """
+    layers = {stack.role: _stored(stack) for stack in model.model.stacks}
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return dict(_named(path, tuple(tensor.shape), layers) for path, tensor in tensors.items())
+
+
+def shared(model: arch.Model) -> dict[str, str]:
+    """Names under which a checkpoint may hold a tensor once more: tied heads and tables that stacks share."""
+    again = {}
+    for stack in model.stacks:
+        if isinstance(stack.embedding, arch.TokenEmbedding) and stack.embedding.shared_with:
+            again[f"{stack.role}.embedding.tokens.weight"] = f"{stack.embedding.shared_with}.embedding.tokens.weight"
+    if model.head is not None and model.head.tied:
+        table = f"{model.head.tied_to}.embedding.tokens.weight"
+        again["head.matrix"] = again.get(table, table)
+    return again
+
+
+def _named(path: str, shape: tuple[int, ...], layers: dict[arch.Role, list[arch.Layer]]) -> tuple[str, Part]:
+    if not path.startswith("stacks."):
+        return path, Part(path, shape, None, {})
+    _, role, rest = path.split(".", 2)
+    found = _LAYER.fullmatch(rest)
+    if not found:
+        return f"{role}.{rest}", Part(path, shape, None, {})
+    index, inner = int(found[1]), found[2]
+    layer = layers[role][index]  # type: ignore[index]  # the module's stacks are named by role
+    name, sublayer = _in_layer(layer, inner)
+    numbers = {"i": index, **dict(zip("ab", map(int, re.findall(r"\d+", layer.shared)), strict=False))}
+    return f"{role}.layers.{index}.{name}", Part(path, shape, sublayer, numbers)
+
+
+def _in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]:
+    """``steps.1.branches.0.sublayer.up_proj.weight`` -> (``mlp.up_proj.weight``, the feed-forward).
+
+    A norm of a whole step is named after the step's first branch.
+    """
+    found = _STEP.fullmatch(inner)
+    assert found is not None, inner
+    step, branch = int(found[1]), int(found[2] or 0)
+    if not layer.steps[step].branches:
+        return f"stream.{found[3]}", None
+    labels = _labels(layer)
+    return f"{labels[step][branch]}.{found[3]}", layer.steps[step].branches[branch].sublayer
+
+
+def _labels(layer: arch.Layer) -> list[list[str]]:
+    """A label for each branch of each step; a second one of a kind is ``attn2``."""
+    seen: dict[str, int] = {}
+    labels = []
+    for step in layer.steps:
+        labels.append([])
+        for branch in step.branches:
+            label = _label(branch.sublayer)
+            seen[label] = seen.get(label, 0) + 1
+            labels[-1].append(label if seen[label] == 1 else f"{label}{seen[label]}")
+    return labels
+
+
+def _label(sublayer: arch.Sublayer) -> str:
+    """A gated feed-forward is ``mlp``, one without a gate ``ffn``: checkpoints name their matrices differently."""
+    if isinstance(sublayer, arch.FeedForward):
+        return "mlp" if sublayer.gated else "ffn"
+    return _LABELS[type(sublayer)]
+
+
+def _stored(stack: arch.Stack) -> list[arch.Layer]:
+    """The layers that hold parameters, in the order in which the stack's module holds them."""
+    kept: list[arch.Layer] = []
+    for layer in stack.sequence():
+        if not layer.shared or all(layer.shared != other.shared for other in kept):
+            kept.append(layer)
+    return kept
