@@ -1,0 +1,168 @@
+"""How many FLOPs: matmul-type operations exactly, attention among them, elementwise operations as an estimate.
+
+A multiply-add is 2 FLOPs. Source: ``derived:`` a product of [m, k] and [k, n] is 2 * m * k * n; the parts are those of
+each paper. Training is the forward pass and a backward pass of twice its products: one for the gradient of the input
+and one for that of the weight (a convolution on the input itself needs only the second).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from txcalc.architecture import Head, Model, Stack
+from txcalc.errors import RequestError
+from txcalc.expression import Expression, exact, symbol
+from txcalc.formulas.flops_attention import PRODUCTS
+from txcalc.formulas.flops_elementwise import elementwise
+from txcalc.formulas.flops_parts import INPUT_CONVOLUTIONS, connector_flops, head_flops, input_flops, output_flops
+from txcalc.formulas.flops_question import Question, question
+from txcalc.formulas.flops_sublayers import sublayer_flops
+from txcalc.formulas.flops_work import Latent, Logits, Mask, Phase, Routing, Work
+from txcalc.result import Node, leaf, times, total
+
+SOURCE: Final = "derived: a product of [m, k] and [k, n] is m * n * k multiply-adds of 2 FLOPs"
+NO_GRADIENT: Final = frozenset({"indexer"})  # what it picks has no gradient, and it runs without one
+
+
+def flops(
+    model: Model,
+    *,
+    seq: int | None = None,
+    ctx: int | None = None,
+    batch: int = 1,
+    phase: Phase = "forward",
+    mask: Mask = "full",
+    logits: Logits | None = None,
+    source_seq: int | None = None,
+    images: int | None = None,
+    moe: Routing = "routed",
+    mla: Latent = "expanded",
+) -> Node:
+    """FLOPs of one forward pass, prefill, decode step or training step of ``batch`` sequences.
+
+    ``seq`` tokens each (``ctx`` is the same, except for ``decode``: one new token after ``ctx`` cached ones). Headline
+    figures: ``flops.matmul``, ``flops.attention``, ``flops.elementwise``, ``flops.per_token``; in training also
+    ``flops.forward`` and ``flops.backward``. ``logits``: at every position or the last (default: last for prefill and
+    decode). ``images``: per sequence, through the vision tower.
+
+    Raises:
+        RequestError: no length, a length below 1, an option that the model has no use for, an unknown choice.
+    """
+    asked = question(
+        model,
+        seq=seq,
+        ctx=ctx,
+        batch=batch,
+        phase=phase,
+        mask=mask,
+        logits=logits,
+        source_seq=source_seq,
+        images=images,
+        moe=moe,
+        mla=mla,
+    )
+    forward = forward_flops(model, asked)
+    training = asked.phase == "train"
+    matmul = _training(forward) if training else forward.replace(key="flops.matmul")
+    attention = pruned(forward, PRODUCTS) or total("forward", "FLOPs", [])
+    views = [
+        _attention_view(attention, training=training),
+        elementwise(model, asked),
+        _per_token(matmul, asked),
+    ]
+    return total("flops", "FLOPs", [matmul, *views], source=SOURCE, convention=asked.convention())
+
+
+def forward_flops(model: Model, asked: Question) -> Node:
+    """The forward pass by stack, layer and component."""
+    parts: list[Node | None] = []
+    for stack in model.stacks:
+        work = asked.work(model, stack)
+        if work is not None:
+            parts.append(stack_flops(stack, work))
+    parts += _connectors(model, asked)
+    parts += [_head(model, asked, model.head, "head"), _head(model, asked, model.pooled_head, "pooled_head")]
+    return total("matmul", "FLOPs", parts)
+
+
+def stack_flops(stack: Stack, work: Work) -> Node:
+    """One stack: input, each kind of layer times how often it runs, output."""
+    several = len(stack.layers) > 1
+    layers = [
+        times(
+            f"layers of kind {index + 1}" if several else "layers",
+            "FLOPs",
+            symbol("L", count),
+            [sublayer_flops(sublayer, work) for sublayer in layer.sublayers()],
+        )
+        for index, (layer, count) in enumerate(zip(stack.layers, stack.counts(), strict=True))
+    ]
+    return total(stack.role, "FLOPs", [input_flops(stack.embedding, work), *layers, *output_flops(stack, work)])
+
+
+def _connectors(model: Model, asked: Question) -> list[Node]:
+    made = []
+    for connector in model.connectors:
+        tower = model.stack(connector.tower)
+        work = asked.work(model, tower) if tower is not None else None
+        if work is not None:
+            made.append(connector_flops(connector, work.B, int(work.T)))
+    return made
+
+
+def _head(model: Model, asked: Question, head: Head | None, name: str) -> Node | None:
+    work = asked.work(model, model.main)
+    if head is None or work is None:
+        return None
+    one_a_sequence = head.pooled or (head.kind == "lm" and asked.logits == "last")
+    return head_flops(head, work.B if one_a_sequence else work.rows, name=name)
+
+
+# ---- training and other views ---------------------------------------------------------------------------------------
+
+
+def _training(forward: Node) -> Node:
+    """Forward and backward; the loss and the optimizer's step are elementwise."""
+    value = symbol("forward", int(forward.value))
+    backward: Expression = 2 * value
+    for name, share, names in (("input_convolutions", 1, INPUT_CONVOLUTIONS), ("indexer", 2, NO_GRADIENT)):
+        without = pruned(forward, names)
+        if without is not None:
+            backward = backward - share * symbol(name, int(without.value))
+    parts = [
+        forward.replace(name="forward", key="flops.forward"),
+        leaf("backward", "FLOPs", backward, key="flops.backward", convention=_BACKWARD),
+    ]
+    return total("matmul", "FLOPs", parts, key="flops.matmul")
+
+
+_BACKWARD: Final = "two products for each of the forward pass: the gradients of its input and of its weight"
+
+
+def _attention_view(attention: Node, *, training: bool) -> Node:
+    view = {"key": "flops.attention", "aside": True, "convention": "score and value products of attention"}
+    if not training:
+        return attention.replace(name="attention", **view)
+    passes = symbol("forward_and_backward", 3)
+    return times("attention", "FLOPs", passes, [attention.replace(name="forward")], **view)
+
+
+def _per_token(matmul: Node, asked: Question) -> Node:
+    """A ratio; of the main stack's tokens."""
+    tokens = asked.batch * asked.tokens
+    return Node(
+        name="per_token",
+        unit="FLOPs",
+        number=matmul.value / tokens,
+        key="flops.per_token",
+        aside=True,
+        convention=f"matmul over {tokens:,} tokens",
+    )
+
+
+def pruned(node: Node, names: frozenset[str]) -> Node | None:
+    """The tree with nothing but the nodes of those names, and what is above and below them; None without any."""
+    if node.name in names:
+        return node
+    children = tuple(kept for child in node.children if (kept := pruned(child, names)) is not None)
+    return node.replace(children=children, source="", note="") if children else None

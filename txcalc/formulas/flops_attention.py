@@ -1,0 +1,202 @@
+"""Matmul FLOPs of attention: projections, and the score and value products.
+
+Grouped key/value heads save projections and cache, not products: each query head multiplies with its group's keys.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from txcalc.architecture import (
+    CrossAttention,
+    Disentangled,
+    Indexer,
+    LatentAttention,
+    RelativeKeys,
+    SelfAttention,
+)
+from txcalc.expression import Expression, symbol
+from txcalc.formulas.flops_work import Work, linear_flops
+from txcalc.formulas.letters import head_widths
+from txcalc.formulas.params_sublayers import ATTENTION, CROSS, INDEXER, LATENT
+from txcalc.formulas.score_pairs import halved, score_pairs
+from txcalc.result import Node, leaf, total
+
+# The nodes that make up ``flops.attention``: products over pairs of tokens, no projections.
+PRODUCTS: Final = frozenset({"scores", "values", "position_scores", "indexer_scores"})
+
+
+def product_flops(name: str, work: Work, heads: int, pairs: Expression, width: int, *, half: bool = False) -> Node:
+    """One product over pairs of tokens, [T, width] x [width, S] or [T, S] x [S, width], in each head."""
+    whole = 2 * work.B * heads * pairs * width
+    return leaf(name, "FLOPs", whole // 2 if half else whole)
+
+
+# ---- self and cross attention ---------------------------------------------------------------------------------------
+
+
+def self_attention_flops(a: SelfAttention, work: Work) -> Node:
+    """Projections of the new tokens, their scores against every key, and the weighted sum of values."""
+    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
+    K = symbol("K", a.num_key_value_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    own_kv = a.kv_source is None
+    pairs = score_pairs(work, causal=a.causal, window=a.window, chunk=a.chunk)
+    half = halved(work, causal=a.causal)
+    parts = [
+        linear_flops("q_proj", work.rows, D, N * H),
+        linear_flops("k_proj", work.rows, D, K * H) if own_kv else None,
+        linear_flops("v_proj", work.rows, D, K * Hv) if own_kv and not a.k_equals_v else None,
+        _gate(a, work, D, N, Hv),
+        *_position_projections(a),
+        product_flops("scores", work, N, pairs, H, half=half),
+        _position_scores(a, work, pairs, half),
+        product_flops("values", work, N, pairs, Hv, half=half),
+        linear_flops("o_proj", work.rows, N * Hv, D),
+    ]
+    return total("attention", "FLOPs", parts, source=ATTENTION, note=_global_note(a))
+
+
+def _gate(a: SelfAttention, work: Work, D: Expression, N: Expression, Hv: Expression) -> Node | None:
+    match a.gate:
+        case "none":
+            return None
+        case "channel":
+            return linear_flops("gate_proj", work.rows, D, N * Hv)
+        case "head":
+            return linear_flops("gate_proj", work.rows, D, N)
+
+
+def _global_note(a: SelfAttention) -> str:
+    if a.global_tokens is None:
+        return ""
+    return "no token is counted as global: the projections for global tokens are not run"
+
+
+def _position_projections(a: SelfAttention) -> list[Node]:
+    """DeBERTa's relative vectors, 2 * span of them, through the query and key projections or ones of their own."""
+    if not isinstance(a.position, Disentangled):
+        return []
+    D, inner = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads) * symbol("H", a.head_dim)
+    vectors = 2 * symbol("span", a.position.span)
+    both = a.position.share_key
+    keys, queries = a.position.content_to_position or both, a.position.position_to_content or both
+    return [
+        *([linear_flops("position_keys", vectors, D, inner)] if keys else []),
+        *([linear_flops("position_queries", vectors, D, inner)] if queries else []),
+    ]
+
+
+def _position_scores(a: SelfAttention, work: Work, pairs: Expression, half: bool) -> Node | None:
+    """Scores that depend on the distance and are matrix products; a bias that is looked up costs no product.
+
+    Shaw et al. 2018 (arXiv 1803.02155), equation 5; He et al. 2021 (arXiv 2006.03654), section 3.1: every query meets
+    the 2 * span relative keys (content to position), every key the relative queries (position to content).
+    """
+    N, H = symbol("N", a.num_attention_heads), symbol("H", a.head_dim)
+    match a.position:
+        case RelativeKeys():
+            return product_flops("position_scores", work, 2 * N if a.position.queries else N, pairs, H, half=half)
+        case Disentangled():
+            vectors = 2 * symbol("span", a.position.span)
+            to_position, to_content = a.position.content_to_position, a.position.position_to_content
+            parts = [
+                product_flops("content_to_position", work, N, work.T * vectors, H) if to_position else None,
+                product_flops("position_to_content", work, N, work.S * vectors, H) if to_content else None,
+            ]
+            return total("position_scores", "FLOPs", parts)
+        case _:
+            return None
+
+
+def cross_attention_flops(a: CrossAttention, work: Work) -> Node:
+    """Queries of the decoder against the encoder's output; while decoding its keys and values are cached."""
+    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
+    source_size = D if a.source_size == a.hidden_size else symbol("source_size", a.source_size)
+    K = symbol("K", a.num_key_value_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    S = work.source if work.source is not None else work.S
+    rows = work.B * S
+    parts = [
+        linear_flops("q_proj", work.rows, D, N * H),
+        None if work.decoding else linear_flops("k_proj", rows, source_size, K * H),
+        None if work.decoding else linear_flops("v_proj", rows, source_size, K * Hv),
+        product_flops("scores", work, N, work.T * S, H),
+        product_flops("values", work, N, work.T * S, Hv),
+        linear_flops("o_proj", work.rows, N * Hv, D),
+    ]
+    note = "keys and values of the source are cached" if work.decoding else ""
+    return total("cross_attention", "FLOPs", parts, source=CROSS, note=note)
+
+
+# ---- latent attention -----------------------------------------------------------------------------------------------
+
+
+def latent_attention_flops(a: LatentAttention, work: Work) -> Node:
+    """DeepSeek-V2, section 2.1: ``expanded`` makes each head's keys and values of the latent; ``absorbed`` moves those
+    matrices to the queries and outputs, so that heads attend over the latent itself."""
+    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
+    latent, v = symbol("kv_lora_rank", a.kv_lora_rank), symbol("v_head_dim", a.v_head_dim)
+    rope = symbol("qk_rope_head_dim", a.qk_rope_head_dim)
+    absorbed = work.mla == "absorbed"
+    parts = [
+        *_latent_queries(a, work, D, N),
+        linear_flops("kv_a_proj", work.rows, D, latent + rope),
+        _indexer(a.indexer, work, D, causal=a.causal) if a.indexer else None,
+        *(_absorbed(a, work, N, latent, v) if absorbed else _expanded(a, work, N, latent, v)),
+        linear_flops("o_proj", work.rows, N * v, D),
+    ]
+    return total("attention", "FLOPs", parts, source=LATENT, convention=f"latent attention {work.mla}")
+
+
+def _latent_queries(a: LatentAttention, work: Work, D: Expression, N: Expression) -> list[Node]:
+    width = symbol("qk_nope_head_dim", a.qk_nope_head_dim) + symbol("qk_rope_head_dim", a.qk_rope_head_dim)
+    if a.q_lora_rank is None:
+        return [linear_flops("q_proj", work.rows, D, N * width)]
+    rank = symbol("q_lora_rank", a.q_lora_rank)
+    return [linear_flops("q_a_proj", work.rows, D, rank), linear_flops("q_b_proj", work.rows, rank, N * width)]
+
+
+def _expanded(a: LatentAttention, work: Work, N: Expression, latent: Expression, v: Expression) -> list[Node]:
+    nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
+    pairs, half = _latent_pairs(a, work), halved(work, causal=a.causal)
+    return [
+        linear_flops("kv_b_proj", work.rows, latent, N * (nope + v)),
+        product_flops("scores", work, N, pairs, nope + rope, half=half),
+        product_flops("values", work, N, pairs, v, half=half),
+    ]
+
+
+def _absorbed(a: LatentAttention, work: Work, N: Expression, latent: Expression, v: Expression) -> list[Node]:
+    nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
+    pairs, half = _latent_pairs(a, work), halved(work, causal=a.causal)
+    return [
+        linear_flops("queries_to_latent", work.rows, N * nope, latent),
+        product_flops("scores", work, N, pairs, latent + rope, half=half),
+        product_flops("values", work, N, pairs, latent, half=half),
+        linear_flops("latent_to_values", work.rows, N * latent, v),
+    ]
+
+
+def _latent_pairs(a: LatentAttention, work: Work) -> Expression:
+    """A sparse layer keeps ``top_k`` keys a query: that saves products where masked pairs are left out."""
+    if a.indexer is None or work.mask != "exact":
+        return score_pairs(work, causal=a.causal)
+    return score_pairs(work, causal=a.causal, window=a.indexer.top_k)
+
+
+def _indexer(i: Indexer, work: Work, D: Expression, *, causal: bool) -> Node:
+    """Scores of every head with one shared key, then their weighted sum over the heads."""
+    heads, width = symbol("index_n_heads", i.num_heads), symbol("index_head_dim", i.head_dim)
+    pairs, half = score_pairs(work, causal=causal), halved(work, causal=causal)
+    scores = [
+        product_flops("scores_by_head", work, heads, pairs, width, half=half),
+        product_flops("weighted_sum", work, heads, pairs, 1, half=half),
+    ]
+    parts = [
+        linear_flops("q_proj", work.rows, symbol("q_lora_rank", i.query_size), heads * width),
+        linear_flops("k_proj", work.rows, D, width),
+        linear_flops("head_weights", work.rows, D, heads),
+        total("indexer_scores", "FLOPs", scores),
+    ]
+    return total("indexer", "FLOPs", parts, source=INDEXER)

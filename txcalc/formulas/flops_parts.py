@@ -1,0 +1,101 @@
+"""Matmul FLOPs outside the layers: convolutions and projections at the input, heads and poolers at the output."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from txcalc.architecture import (
+    AttentionPooling,
+    AudioEmbedding,
+    Connector,
+    Head,
+    InputEmbedding,
+    PatchEmbedding,
+    Projection,
+    Stack,
+    TokenEmbedding,
+)
+from txcalc.expression import Expression, symbol
+from txcalc.formulas.flops_attention import cross_attention_flops
+from txcalc.formulas.flops_work import Work, linear_flops
+from txcalc.result import Node, leaf, total
+
+# Convolutions on the input itself: their backward pass makes the weight's gradient only.
+INPUT_CONVOLUTIONS: Final = frozenset({"patches", "frames"})
+
+
+def input_flops(embedding: InputEmbedding, work: Work) -> Node:
+    """From tokens, image or sound to the first hidden states; looking up a table is no product."""
+    match embedding:
+        case TokenEmbedding():
+            parts = [projection_flops("projection", embedding.projection, work.rows)]
+        case PatchEmbedding():
+            parts = [_patches(embedding, work)]
+        case AudioEmbedding():
+            parts = _audio(embedding, work)
+    return total("input", "FLOPs", parts)
+
+
+def _patches(e: PatchEmbedding, work: Work) -> Node:
+    """A convolution whose step is its width: each patch once (Dosovitskiy et al. 2021, equation 1)."""
+    C, P, D = symbol("num_channels", e.num_channels), symbol("patch_size", e.patch_size), symbol("D", e.hidden_size)
+    patches = work.T - symbol("extra_tokens", e.extra_tokens) if e.extra_tokens else work.T
+    return leaf("patches", "FLOPs", 2 * work.B * patches * C * P * P * D)
+
+
+def _audio(e: AudioEmbedding, work: Work) -> list[Node | None]:
+    """Two convolutions, the second with step 2 (Radford et al. 2022, arXiv 2212.04356, section 2.2)."""
+    D, kernel, mel = symbol("D", e.hidden_size), symbol("kernel", e.conv_kernel), symbol("num_mel_bins", e.num_mel_bins)
+    return [
+        leaf("frames", "FLOPs", 2 * work.B * (2 * work.T) * mel * kernel * D),
+        leaf("halving", "FLOPs", 2 * work.rows * D * kernel * D),
+    ]
+
+
+def projection_flops(name: str, projection: Projection | None, rows: int) -> Node | None:
+    """A plain linear map on ``rows`` vectors."""
+    if projection is None:
+        return None
+    return linear_flops(name, rows, symbol("in", projection.in_size), symbol("out", projection.out_size))
+
+
+def output_flops(stack: Stack, work: Work) -> list[Node | None]:
+    """What follows the last layer within the stack."""
+    D = symbol("D", stack.hidden_size)
+    return [
+        projection_flops("out_projection", stack.out_projection, work.rows),
+        linear_flops("pooler", work.B, D, D) if stack.pooler else None,
+        _attention_pooling(stack.attention_pooling, work) if stack.attention_pooling else None,
+    ]
+
+
+def _attention_pooling(pooling: AttentionPooling, work: Work) -> Node:
+    """One learned query a sequence attends over all tokens, then a feed-forward on the one vector."""
+    query = work.replace(T=symbol("T", 1), rows=work.B, source=work.S, decoding=False)
+    f = pooling.feed_forward
+    D, F = symbol("D", f.hidden_size), symbol("F", f.intermediate_size)
+    parts = [
+        cross_attention_flops(pooling.attention, query),
+        linear_flops("gate_proj", work.B, D, F) if f.gated else None,
+        linear_flops("up_proj", work.B, D, F),
+        linear_flops("down_proj", work.B, F, D),
+    ]
+    return total("attention_pooling", "FLOPs", parts)
+
+
+def connector_flops(connector: Connector, images: Expression, tokens: int) -> Node:
+    """From a tower to the decoder: ``tokens`` vectors an image."""
+    rows = images * symbol("image_tokens", connector.tokens or tokens)
+    return total("connector", "FLOPs", [projection_flops("projection", each, rows) for each in connector.projections])
+
+
+def head_flops(head: Head, rows: Expression, *, name: str = "head") -> Node:
+    """The output matrix, tied or not, applied to ``rows`` vectors, after the head's own transform."""
+    D = symbol("D", head.input_size)
+    V = symbol("V" if head.kind != "classifier" else "num_labels", head.output_size)
+    parts: list[Node | None] = []
+    if head.transform is not None:
+        parts.append(projection_flops("dense", head.transform.dense, rows))
+        D = symbol("embedding_size", head.transform.dense.out_size)
+    parts.append(linear_flops("matrix", rows, D, V))
+    return total(name, "FLOPs", parts)

@@ -1,0 +1,98 @@
+"""Matmul FLOPs of each kind of sublayer: one function a kind, chosen by a match that mypy proves complete."""
+
+from __future__ import annotations
+
+from txcalc.architecture import (
+    CrossAttention,
+    FeedForward,
+    FourierMixing,
+    GatedDeltaNet,
+    LatentAttention,
+    LinearAttention,
+    Mamba,
+    Mamba2,
+    MixtureOfExperts,
+    RealGatedRecurrence,
+    SelfAttention,
+    ShortConvolution,
+    Sublayer,
+)
+from txcalc.expression import symbol
+from txcalc.formulas.flops_attention import cross_attention_flops, latent_attention_flops, self_attention_flops
+from txcalc.formulas.flops_recurrent import (
+    gated_delta_net_flops,
+    linear_attention_flops,
+    mamba2_flops,
+    mamba_flops,
+    real_gated_recurrence_flops,
+    short_convolution_flops,
+)
+from txcalc.formulas.flops_work import Work, linear_flops
+from txcalc.formulas.params_sublayers import FEED_FORWARD, MIXTURE
+from txcalc.result import Node, times, total
+
+
+def sublayer_flops(sublayer: Sublayer, work: Work) -> Node:
+    """Matmul FLOPs of one sublayer for the work of its stack."""
+    match sublayer:
+        case SelfAttention():
+            return self_attention_flops(sublayer, work)
+        case CrossAttention():
+            return cross_attention_flops(sublayer, work)
+        case LatentAttention():
+            return latent_attention_flops(sublayer, work)
+        case FeedForward():
+            return feed_forward_flops(sublayer, work)
+        case MixtureOfExperts():
+            return _mixture(sublayer, work)
+        case Mamba():
+            return mamba_flops(sublayer, work)
+        case Mamba2():
+            return mamba2_flops(sublayer, work)
+        case GatedDeltaNet():
+            return gated_delta_net_flops(sublayer, work)
+        case LinearAttention():
+            return linear_attention_flops(sublayer, work)
+        case RealGatedRecurrence():
+            return real_gated_recurrence_flops(sublayer, work)
+        case ShortConvolution():
+            return short_convolution_flops(sublayer, work)
+        case FourierMixing():
+            return total("fourier_mixing", "FLOPs", [], note="a fast Fourier transform is no matrix product")
+
+
+def feed_forward_flops(f: FeedForward, work: Work, name: str = "feed_forward") -> Node:
+    """Two matrices, or three with a gate."""
+    D, F = symbol("D", f.hidden_size), symbol("F", f.intermediate_size)
+    parts = [
+        linear_flops("gate_proj", work.rows, D, F) if f.gated else None,
+        linear_flops("up_proj", work.rows, D, F),
+        linear_flops("down_proj", work.rows, F, D),
+    ]
+    return total(name, "FLOPs", parts, source=FEED_FORWARD)
+
+
+_ZERO_EXPERTS = "a token may choose experts that do nothing; counted as if it never did"
+
+
+def _mixture(m: MixtureOfExperts, work: Work) -> Node:
+    """Router, the experts that a token visits (or all of them, as some implementations run), and shared ones."""
+    D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
+    zero = m.router.zero_experts
+    choices: int = E + symbol("zero_experts", zero) if zero else E
+    visited = E if work.moe == "all_experts" else symbol("num_experts_per_tok", m.num_experts_per_tok)
+    parts = [
+        linear_flops("router", work.rows, D, choices),
+        times("experts", "FLOPs", visited, [feed_forward_flops(m.expert, work, "expert")]),
+        feed_forward_flops(m.shared_expert, work, "shared_expert") if m.shared_expert else None,
+        linear_flops("shared_expert_gate", work.rows, D, 1) if m.shared_expert_gate else None,
+    ]
+    estimated = bool(zero) and work.moe == "routed"
+    return total(
+        "mixture_of_experts",
+        "FLOPs",
+        parts,
+        source=MIXTURE,
+        basis="estimated" if estimated else "exact",
+        reason=_ZERO_EXPERTS if estimated else "",
+    )

@@ -1,0 +1,47 @@
+"""What one stack is asked to do, and the operation that most counts are made of.
+
+A multiply-add is 2 FLOPs. ``rows`` is batch times query tokens: how many vectors a linear map is applied to.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from txcalc.expression import Expression
+from txcalc.record import Record
+from txcalc.result import Node, leaf
+
+Phase = Literal["forward", "prefill", "decode", "train"]
+Mask = Literal["full", "half", "exact"]
+Routing = Literal["routed", "all_experts"]
+Latent = Literal["expanded", "absorbed"]
+Logits = Literal["all", "last"]
+
+PHASES: Final = ("forward", "prefill", "decode", "train")
+MASKS: Final = ("full", "half", "exact")
+ROUTINGS: Final = ("routed", "all_experts")
+LATENTS: Final = ("expanded", "absorbed")
+LOGITS: Final = ("all", "last")
+
+
+class Work(Record):
+    """Lengths of one stack and how its operations are counted.
+
+    ``source`` is the length of the encoder's output that cross-attention reads; ``decoding``: one new token against a
+    filled cache, S = tokens before it + 1.
+    """
+
+    B: Expression
+    T: Expression
+    S: Expression
+    rows: Expression
+    source: Expression | None = None
+    decoding: bool = False
+    mask: Mask = "full"
+    moe: Routing = "routed"
+    mla: Latent = "expanded"
+
+
+def linear_flops(name: str, rows: int, size_in: int, size_out: int) -> Node:
+    """A matrix [size_in, size_out] applied to ``rows`` vectors."""
+    return leaf(name, "FLOPs", 2 * rows * size_in * size_out)
