@@ -61,7 +61,7 @@ class Reader:
         standard = self.config.get(name, _MISSING)
         if value is _MISSING or (value is None and standard is not _MISSING):
             value = standard
-        elif standard is not _MISSING and standard != value:
+        elif own != name and standard is not _MISSING and standard != value:
             what = f"{name} is {shown(standard)} and {own} is {shown(value)}: two names of one field"
             raise ModelError(self.path + what, "remove one")
         if value is not _MISSING:
