@@ -7,13 +7,16 @@ them, times ``count`` where equal parts are stored once. An estimated row never 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from txcalc.expression import Expression, exact, symbol
 from txcalc.record import Record
 
 Basis = Literal["exact", "estimated"]
 Unit = Literal["parameters", "bytes", "FLOPs", "tokens", "sequences", "elements", "scores", "ratio", "seconds", ""]
+
+
+_ALWAYS: Final = frozenset({"name", "value", "unit", "basis", "formula", "substituted", "symbols"})
 
 
 class Node(Record):
@@ -95,7 +98,10 @@ class Node(Record):
         return {node.key: node.value for _, node in self.walk() if node.key}
 
     def to_dict(self, source: str = "") -> dict[str, Any]:
-        """The tree as plain data, for JSON; empty fields are left out. A part has its whole's source, or its own."""
+        """The tree as plain data, for JSON; optional fields are left out where they are empty.
+
+        A part has its whole's source, or its own.
+        """
         source = self.source or source
         plain: dict[str, Any] = {"name": self.name, "value": self.value, "unit": self.unit, "basis": self.basis}
         plain |= {"formula": self.formula(), "substituted": self.substituted(), "symbols": self.symbols()}
@@ -104,7 +110,7 @@ class Node(Record):
         plain["count"] = int(self.count) if self.count is not None else ""
         plain["aside"] = self.aside or ""
         plain["children"] = [child.to_dict(source) for child in self.children]
-        return {key: value for key, value in plain.items() if value not in ("", [], {})}
+        return {key: value for key, value in plain.items() if key in _ALWAYS or value not in ("", [], {})}
 
 
 def leaf(name: str, unit: Unit, value: int, **fields: Any) -> Node:

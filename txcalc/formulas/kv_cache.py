@@ -8,6 +8,8 @@ chunked layer needs no more tokens than its window.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from txcalc.architecture import Layer, Model, Stack
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, minimum, symbol
@@ -97,7 +99,7 @@ class _Work:
         self.model, self.dtype = model, dtype
         self.batch, self.ctx = symbol("B", batch), symbol("S", ctx)
         self.source = symbol("S_source", source or ctx)
-        self.shapes = [row for stack in model.stacks for row in _stack_rows(stack)]
+        self.shapes = merged(row for stack in model.stacks for row in _stack_rows(stack))
         for row in self.shapes:
             self._check_blocks(row)
 
@@ -148,6 +150,15 @@ class _Work:
             in_blocks,
             leaf("rounding_waste", "bytes", waste, key="kv_cache.block_waste_bytes", aside=True),
         ]
+
+
+def merged(rows: Iterable[CacheRow]) -> list[CacheRow]:
+    """One row for all layers that cache alike, whatever else differs in them."""
+    found: dict[CacheRow, int] = {}
+    for row in rows:
+        alike = row.replace(L=symbol("L", 1))
+        found[alike] = found.get(alike, 0) + int(row.L)
+    return [alike.replace(L=symbol("L", count)) for alike, count in found.items()]
 
 
 def _stack_rows(stack: Stack) -> list[CacheRow]:

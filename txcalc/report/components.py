@@ -35,13 +35,16 @@ def _stack_rows(stack: Node, size: int, *, nested: bool) -> list[Row]:
     layers = [child for child in stack.children if child.count is not None]
     for child in stack.children:
         if child.name == "input":
-            rows += [
-                _row(part.name, int(part.value), size, depth, part.formula()) for part in child.children if part.value
-            ]
+            rows += [_input_row(part, size, depth) for part in child.children if part.value]
             rows += _layer_rows(layers, size, depth)
         elif child.count is None and child.value:
             rows.append(_row(child.name, int(child.value), size, depth, child.formula()))
     return rows
+
+
+def _input_row(part: Node, size: int, depth: int) -> Row:
+    name = part.name if part.name == "embedding" else f"embedding {part.name}"
+    return _row(name, int(part.value), size, depth, part.formula())
 
 
 def _layer_rows(layers: list[Node], size: int, depth: int) -> list[Row]:
