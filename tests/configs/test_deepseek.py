@@ -80,7 +80,15 @@ def test_v2_without_a_number_of_chosen_experts_is_an_estimate() -> None:
     assert params(model).figures()["params.total"] == num_params(config)
 
 
-@pytest.mark.parametrize("extra", [{}, {"num_hidden_layers": 3}, {"first_k_dense_replace": 1, "mlp_bias": True}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"num_hidden_layers": 3},
+        {"first_k_dense_replace": 1, "mlp_bias": True},
+        {"n_shared_experts": 0, "mlp_bias": True},
+    ],
+)
 def test_a_minimal_v2_takes_transformers_defaults(extra: dict[str, Any]) -> None:
     assert_params_equal_meta({"model_type": "deepseek_v2", "num_experts_per_tok": 6, **extra})
 

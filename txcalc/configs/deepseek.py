@@ -152,7 +152,8 @@ def _mixture(r: Reader, router: Router, *, bias: bool) -> MixtureOfExperts:
         num_experts_per_tok=_chosen(r, experts),
         expert=moe.gated(hidden, width, act),  # no biases, whatever mlp_bias says
         router=router,
-        shared_expert=moe.gated(hidden, width * shared, act, bias=bias) if shared else None,
+        # none of them is a feed-forward of no width, which with biases still has its last one
+        shared_expert=moe.gated(hidden, width * shared, act, bias=bias) if shared or bias else None,
     )
 
 
