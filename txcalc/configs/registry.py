@@ -7,7 +7,6 @@ command loads one family; a test holds the two together.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final
 
@@ -84,6 +83,8 @@ def model_type_of(config: Mapping[str, Any]) -> str:
     if name in REFUSED:
         raise ModelError(f"model_type {name!r} is refused: {REFUSED[name]}")
     if name not in MODULE_OF:
+        from difflib import get_close_matches  # here: only an error needs it
+
         near = get_close_matches(name, MODULE_OF, n=3, cutoff=0.5)
         hint = f"nearest known types: {', '.join(near)}" if near else "txcalc cards lists models that are known"
         raise ModelError(f"unknown model_type {shown(name)}", hint)

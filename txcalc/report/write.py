@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from typing import Final, TextIO
 
@@ -35,7 +34,11 @@ def terminal(stream: TextIO) -> bool:
 
 def text_width() -> int:
     """Columns to fill: the terminal's, else 80."""
-    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    if not sys.stdout.isatty():
+        return 80
+    from shutil import get_terminal_size  # here: it costs a pipe nothing
+
+    return get_terminal_size((80, 24)).columns
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,26 @@
+"""README tells the truth of today: every command in it is run, and prints what is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.readme import README, Example, agrees, examples, run
+
+EXAMPLES = examples(README.read_text(encoding="utf-8"))
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 5
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(example.command))
+def test_a_command_prints_what_readme_shows(example: Example) -> None:
+    real = run(example.command)
+    assert agrees(example.output, real), real
+
+
+def test_a_changed_figure_is_noticed() -> None:
+    """Negative control: one digit off does not agree; dots stand for lines, not for digits."""
+    assert agrees("a 1\n...\nb 2", "a 1\nx\ny\nb 2")
+    assert not agrees("a 1\n...\nb 3", "a 1\nx\ny\nb 2")
+    assert not agrees("a 1", "a 1\nb 2")
