@@ -101,7 +101,7 @@ class SelfAttention(Sublayer):
         return out_BTNH * (gate_BTG[..., None] if self.a.gate == "head" else gate_BTG.view_as(out_BTNH))
 
     def new_cache(self, spec: CacheSpec) -> PlaceCache | None:
-        """Keys and values of ctx tokens, or of the window or chunk; none where another layer's are read or no token follows."""
+        """Keys and values of ctx tokens, or of the window or chunk; none where another layer's are read."""
         a = self.a
         if a.kv_source is not None or not a.causal:
             return None
