@@ -101,8 +101,8 @@ class Alibi(Record):
     """A penalty linear in distance, one slope per head (Press et al. 2022); ``max_bias`` is 8 in the paper.
 
     ``before_scaling`` adds the bias to the scores before they are divided by sqrt(head_dim) (Falcon), after otherwise.
-    ``rounded``: Falcon's too, each slope and each slope * key position rounded to bfloat16; the bias of a key is then
-    that product, not one of the distance (without rounding the two differ by a constant, which the softmax drops).
+    ``rounded``: Falcon's too, slopes, key positions and their products in bfloat16; the bias of a key is then that
+    product, not one of the distance (without rounding the two differ by a constant, which the softmax drops).
     """
 
     max_bias: float = 8.0
