@@ -126,6 +126,8 @@ def architecture_of(
 
 def _require_read(reader: Reader, keys: Collection[str]) -> None:
     for key in set(keys).intersection(reader.unread()):
+        from difflib import get_close_matches
+
         near = get_close_matches(key, reader.known() - {key}, n=3, cutoff=0.5)
         hint = f"nearest fields: {', '.join(near)}" if near else "give a field of the model's config.json"
         raise ModelError(f"{key} is not a field of {reader.model_type}", hint)
