@@ -133,6 +133,7 @@ def test_bad_values(keys: dict[str, Any], words: str) -> None:
         {"num_key_value_heads": 4},
         {"n_layer": 3},
         {"head_dim": 8},
+        {"partial_rotary_factor": 0.5},
         {"ff_factor": 2},
         {"apply_residual_connection_post_layernorm": True},
         {**NEW, "parallel_attn": False, "num_ln_in_parallel_attn": 1},

@@ -86,6 +86,7 @@ def test_the_comparison_notices_a_norms_bias() -> None:
 def test_attention_settings() -> None:
     a = attention_of(read(tiny(attn_config={"clip_qkv": 6.0, "softmax_scale": 0.25, "alibi_bias_max": 16})))
     assert (a.clip_qkv, a.scale, a.position) == (6.0, 0.25, Alibi(max_bias=16.0))
+    assert "8" in read(tiny(attn_config={"alibi_bias_max": 16})).notes[0]  # transformers passes no other
     plain = attention_of(read(tiny()))
     assert (plain.clip_qkv, plain.scale, plain.position) == (None, None, Alibi(max_bias=8.0))
 

@@ -148,6 +148,7 @@ def test_a_default_that_does_not_fit_says_so() -> None:
     [
         {"dual_chunk_attention_config": {"chunk_size": 4}},
         {"use_mrope": True},
+        {"partial_rotary_factor": 0.5},
         {"attention_bias": False},
         {"architectures": ["Qwen2ForRewardModel"]},
     ],

@@ -20,7 +20,7 @@ def _cohere(r: Reader) -> Model:
         r,
         norm=layer_norm(r.integer("hidden_size"), eps, bias=False),
         feed_forward=swiglu(r),
-        position=rope.rotary(r, head_dims(r)[3], theta=500_000.0, interleaved=True),
+        position=rope.rotary(r, head_dims(r)[3], theta=500_000.0, interleaved=True, whole=True),
         arrange=parallel,
         head={
             "prefix": "Cohere",

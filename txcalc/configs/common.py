@@ -295,7 +295,7 @@ def llama_like(
     return dense_decoder(
         r,
         norm=rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps")),
-        position=rope.rotary(r, head_dims(r)[3], theta=theta),
+        position=rope.rotary(r, head_dims(r)[3], theta=theta, whole=True),
         feed_forward=swiglu(r, bias=mlp_bias),
         arrange=arrange,
         layer_windows=windows(r, r.layers(), default=default_windows) if varied else None,

@@ -101,7 +101,7 @@ def _kv_heads(r: Reader, heads: int) -> int:
 
 
 def _position(r: Reader, head_dim: int) -> Position:
-    rotary = rope.rotary(r, head_dim)
+    rotary = rope.rotary(r, head_dim, whole=True)
     return Alibi(before_scaling=True, rounded=True) if flag_or_null(r, "alibi") else rotary
 
 

@@ -39,13 +39,16 @@ def _mpt(r: Reader) -> Model:
         r.notes.append("logit_scale: MosaicML's code multiplies the logits by it, transformers does not")
     hidden = r.integer("hidden_size")
     settings = _attention_settings(r)
+    slopes = settings.number("alibi_bias_max")
+    if slopes != ATTENTION_DEFAULTS["alibi_bias_max"]:
+        r.notes.append(f"alibi_bias_max = {slopes:g} is the model's own; transformers 5.23 runs it with 8")
     return dense_decoder(
         r,
         norm=layer_norm(hidden, r.number("layer_norm_epsilon"), bias=False),
         feed_forward=FeedForward(
             hidden_size=hidden, intermediate_size=EXPANSION * hidden, activation="gelu", gated=False
         ),
-        position=Alibi(max_bias=settings.number("alibi_bias_max")),
+        position=Alibi(max_bias=slopes),
         head={"prefix": "Mpt"},
         scale=settings.optional_number("softmax_scale"),
         clip_qkv=settings.optional_number("clip_qkv") or None,  # 0 clips nothing

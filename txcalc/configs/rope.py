@@ -32,16 +32,21 @@ def rotary(
     layer_type: str = "",
     scaled: bool = True,
     settings: Mapping[str, Any] | None = None,
+    whole: bool = False,
 ) -> Rotary:
     """The rotary setting of a layer, on ``head_dim`` channels or the part of them that the config says.
 
     ``theta`` and ``factor`` are the type's defaults; ``layer_type`` picks one of several settings where
     ``rope_parameters`` holds one per kind of layer; ``scaled=False`` leaves ``rope_scaling`` to other layers. An
-    adapter that merges settings in a way of its own hands them in as ``settings``.
+    adapter that merges settings in a way of its own hands them in as ``settings``. ``whole``: the type always turns
+    whole heads, so that a config which asks for part of one is not understood.
     """
     settings = parameters(r, layer_type) if settings is None else settings
     base = settings.get("rope_theta") or _plain(r, "rope_theta") or theta or 10_000.0
     part = settings.get("partial_rotary_factor") or _plain(r, "partial_rotary_factor") or factor
+    if whole and part != 1:
+        r.reasons.append(f"partial_rotary_factor = {part}: transformers turns whole heads in this type")
+        part = 1
     width = int(head_dim * part)
     odd = width % 2 == 1 and width < head_dim  # a pair more is rotated, with frequencies spread over the odd width
     return Rotary(

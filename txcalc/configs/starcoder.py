@@ -23,7 +23,7 @@ def _starcoder2(r: Reader) -> Model:
         r,
         norm=layer_norm(r.integer("hidden_size"), r.number("norm_epsilon")),
         feed_forward=mlp(r, r.integer("intermediate_size"), bias=bias),
-        position=rope.rotary(r, head_dims(r)[3]),
+        position=rope.rotary(r, head_dims(r)[3], whole=True),
         layer_windows=[r.optional_integer("sliding_window")] * r.layers(),
         head={"prefix": "Starcoder2", "without": ("question_answering",)},
         qkv_bias=bias,
