@@ -78,9 +78,11 @@ class Node(Record):
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Node]]:
         """This node and all below it, with their depth."""
-        yield depth, self
-        for child in self.children:
-            yield from child.walk(depth + 1)
+        waiting = [(depth, self)]
+        while waiting:  # a stack, not recursion: each level of generators would pass every node on again
+            level, node = waiting.pop()
+            yield level, node
+            waiting += [(level + 1, child) for child in reversed(node.children)]
 
     def find(self, key: str) -> Node:
         """The node below (or at) this one with that ``key``.
