@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from txcalc import architecture as arch
 from txcalc.reference.backends import Product, attend
 from txcalc.reference.cache import CacheSpec, PlaceCache, SourceCache
+from txcalc.reference.content_positions import DisentangledScores, RelativeKeyScores
 from txcalc.reference.context import Context, Keys
 from txcalc.reference.masks import mask_for
 from txcalc.reference.norms import HeadNorm, normalise, optional_norm
@@ -44,6 +45,7 @@ class SelfAttention(Sublayer):
         self.out_norm = optional_norm(a.out_norm)
         per_layer = isinstance(a.position, arch.RelativeBias) and a.position.table == "layer"
         self.relative_bias = RelativeBias(a.position, N) if per_layer else None  # type: ignore[arg-type]  # as tested
+        self.content_scores = _content_scores(a)
         self.keeps_keys = False  # a later layer reads this one's keys and values (kv_source)
 
     def forward(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None = None) -> Tensor:
@@ -85,8 +87,8 @@ class SelfAttention(Sublayer):
             k_BKSH,
             v_BKSH,
             mask=mask_for(context, keys, causal=a.causal, window=a.window, chunk=a.chunk),
-            scale=a.head_dim**-0.5 if a.scale is None else a.scale,
-            bias=self._bias(keys, context),
+            scale=self.scale,
+            bias=self._bias(q_BNTH, keys, context),
             softcap=a.softcap,
             sinks_N=self.sinks_N,
             dropout=context.dropout,
@@ -125,7 +127,17 @@ class SelfAttention(Sublayer):
             x_BTNH = norm(x_BTNH)
         return x_BTNH
 
-    def _bias(self, keys: Keys, context: Context) -> Tensor | None:
+    @property
+    def scale(self) -> float:
+        """Of the scores: 1 / sqrt(head_dim) unless the architecture says otherwise, less where scores are sums."""
+        if self.a.scale is not None:
+            return self.a.scale
+        position, terms = self.a.position, 1
+        if isinstance(position, arch.Disentangled):
+            terms += position.content_to_position + position.position_to_content
+        return float((self.a.head_dim * terms) ** -0.5)
+
+    def _bias(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor | None:
         """What positions add to the scores, [1 or B, N, T, S]; shared by the layers that add the same."""
         position, q_BT, k_BS = self.a.position, context.positions_BT, keys.positions_BS
         bias: Tensor
@@ -133,7 +145,7 @@ class SelfAttention(Sublayer):
             case arch.Alibi():
                 heads = self.a.num_attention_heads
                 bias = context.once((position, keys.layout), lambda: alibi_bias(position, heads, q_BT, k_BS))
-                return bias * self.a.head_dim**-0.5 if position.before_scaling else bias
+                return bias * self.scale if position.before_scaling else bias
             case arch.RelativeBias(table="layer"):
                 assert self.relative_bias is not None
                 bias = self.relative_bias(q_BT, k_BS)
@@ -142,8 +154,20 @@ class SelfAttention(Sublayer):
                 table = context.tables["relative_bias"]
                 bias = context.once((position, keys.layout), lambda: table(q_BT, k_BS))
                 return bias
+            case arch.Disentangled() | arch.RelativeKeys():
+                return self.scale * self._content_bias(q_BNTH, keys, context)
             case _:
                 return None
+
+    def _content_bias(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor:
+        """Scores of queries and keys with vectors of their distance, unscaled: [B, N, T, S]."""
+        k_BNSH = keys.tensors[0].repeat_interleave(q_BNTH.shape[1] // keys.tensors[0].shape[1], dim=1)
+        offset_BTS = context.positions_BT[:, :, None] - keys.positions_BS[:, None, :]
+        if isinstance(self.content_scores, DisentangledScores):
+            table_RD = context.once("disentangled", context.tables["disentangled"])
+            return self.content_scores(q_BNTH, k_BNSH, table_RD, (self.q_proj, self.k_proj), offset_BTS)
+        assert self.content_scores is not None
+        return self.content_scores(q_BNTH, k_BNSH, offset_BTS)
 
 
 class CrossAttention(Sublayer):
@@ -210,6 +234,16 @@ def keeper(context: Context, kind: str = "self") -> Callable[[Tensor], None] | N
         return None
     weights, key = context.weights, (context.layer, kind)
     return lambda weights_BNTS: weights.__setitem__(key, weights_BNTS)
+
+
+def _content_scores(a: arch.SelfAttention) -> DisentangledScores | RelativeKeyScores | None:
+    match a.position:
+        case arch.Disentangled():
+            return DisentangledScores(a.position, a.hidden_size, a.num_attention_heads)
+        case arch.RelativeKeys():
+            return RelativeKeyScores(a.position, a.head_dim)
+        case _:
+            return None
 
 
 def _gate(a: arch.SelfAttention) -> nn.Linear | None:

@@ -13,6 +13,7 @@ from txcalc import architecture as arch
 from txcalc.reference.attention import SelfAttention
 from txcalc.reference.blocks import Layer
 from txcalc.reference.cache import CacheSpec, DecoderCache
+from txcalc.reference.content_positions import DisentangledTable
 from txcalc.reference.context import Context
 from txcalc.reference.embeddings import Projection, make_embedding
 from txcalc.reference.heads import AttentionPooling, Pooler
@@ -36,6 +37,9 @@ class Stack(nn.Module):
         self.out_projection = Projection(stack.out_projection) if stack.out_projection else None
         bias = stack.relative_bias
         self.relative_bias = RelativeBias(bias, stack.relative_bias_heads) if bias else None
+        table = stack.disentangled
+        norm = optional_norm(stack.disentangled_norm)
+        self.disentangled = DisentangledTable(table, stack.hidden_size, norm) if table else None
         self.pooler = Pooler(stack.pooler) if stack.pooler else None
         pooling = stack.attention_pooling
         self.attention_pooling = AttentionPooling(pooling) if pooling else None
@@ -68,7 +72,8 @@ class Stack(nn.Module):
 
     def tables(self) -> dict[str, Any]:
         """What all layers of the stack read."""
-        return {} if self.relative_bias is None else {"relative_bias": self.relative_bias}
+        found = {"relative_bias": self.relative_bias, "disentangled": self.disentangled}
+        return {name: table for name, table in found.items() if table is not None}
 
     def new_cache(self, spec: CacheSpec) -> DecoderCache:
         """An empty cache: an entry for every sublayer of every depth (layers that share parameters do not share it)."""
