@@ -13,7 +13,6 @@ from txcalc.configs import architecture_of
 from txcalc.errors import ModelError
 from txcalc.record import Record
 
-
 _NATIVE: Final = "transformer"  # txcalc's own vocabulary says which head it has in a field
 
 

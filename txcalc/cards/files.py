@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
@@ -15,9 +16,10 @@ from typing import Any, Final, NoReturn
 from txcalc.configs.reader import shown
 from txcalc.errors import ModelError
 
-MAX_BYTES: Final = 20 * 10**6
+MAX_BYTES: Final = {False: 8 * 10**6, True: 10**6}  # of JSON, of YAML: a second or two to read at worst
 MAX_DEPTH: Final = 32
-MAX_DIGITS: Final = 100
+MAX_INTEGER: Final = 10**100
+_ENDLESS: Final = re.compile(r"(?<![0-9])[0-9]{4000}")  # int() of many digits takes forever, or is refused by Python
 _YAML: Final = (".yaml", ".yml")
 _INFINITE_ALLOWED: Final = ("time_step_limit",)  # Mamba-2 configs are published with [0.0, Infinity]
 _EXPECTED: Final = "expected a Hugging Face config.json, or a model card with a config"
@@ -32,7 +34,9 @@ def read_mapping(path: str) -> dict[str, Any]:
     text = read_text(path)
     if not text.strip():
         raise ModelError(f"{path} is empty", _EXPECTED)
-    data = _from_yaml(text, path) if path.lower().endswith(_YAML) else _from_json(text, path)
+    if _ENDLESS.search(text):
+        raise _too_large(path)
+    data = _from_yaml(text, path) if _is_yaml(path) else _from_json(text, path)
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds {_kind(data)}, not an object", _EXPECTED)
     _require_sane(data, path)
@@ -40,21 +44,22 @@ def read_mapping(path: str) -> dict[str, Any]:
 
 
 def read_text(path: str) -> str:
-    """The text of an ordinary file of at most ``MAX_BYTES`` bytes in UTF-8.
+    """The text of an ordinary file in UTF-8 that is no larger than any config.
 
     Raises:
         ModelError: as ``read_mapping``.
     """
+    limit = MAX_BYTES[_is_yaml(path)]
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(f"{path} is {_file_kind(status.st_mode)}, not an ordinary file", "name a file")
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(limit + 1)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
-    if len(content) > MAX_BYTES:
-        raise ModelError(f"{path} is larger than {MAX_BYTES // 10**6} MB", "a config.json is a few kilobytes")
+    if len(content) > limit:
+        raise ModelError(f"{path} is larger than {limit // 10**6} MB", "a config.json is a few kilobytes")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,9 +69,19 @@ def read_text(path: str) -> str:
 def unreadable(path: str, error: OSError | ValueError) -> ModelError:
     """What to tell about a path that the system would not open."""
     if isinstance(error, FileNotFoundError):
-        return ModelError(f"{path} does not exist", "check the path; txcalc cards lists models known by name")
+        return ModelError(f"{named(path)} does not exist", "check the path; txcalc cards lists models known by name")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return ModelError(f"{shown(path)} cannot be read: {reason}", "check the path and its permissions")
+    return ModelError(f"{named(path)} cannot be read: {reason}", "check the path and its permissions")
+
+
+def named(path: str) -> str:
+    """A path for an error message: in full unless it is absurd."""
+    text = path if path.isprintable() else repr(path)
+    return text if len(text) <= 250 else f"{text[:100]}...{text[-100:]}"
+
+
+def _is_yaml(path: str) -> bool:
+    return path.lower().endswith(_YAML)
 
 
 def _file_kind(mode: int) -> str:
@@ -90,7 +105,7 @@ def _from_json(text: str, path: str) -> Any:
         return made
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_int=lambda digits: _integer(digits, path))
+        return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise ModelError(f"{path} is not JSON: {_where(text, error)}", _EXPECTED) from None
     except RecursionError:
@@ -103,10 +118,8 @@ def _where(text: str, error: json.JSONDecodeError) -> str:
     return f"{error.msg[:1].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
 
 
-def _integer(digits: str, path: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ModelError(f"{path} holds a whole number of {len(digits):,} digits", "no field of a model is so large")
-    return int(digits)
+def _too_large(path: str) -> ModelError:
+    return ModelError(f"{path} holds a whole number of more than 100 digits", "no field of a model is so large")
 
 
 def _refuse_twice(name: str, path: str) -> NoReturn:
@@ -124,7 +137,7 @@ def _from_yaml(text: str, path: str) -> Any:
     from txcalc.cards import yaml_subset  # here: PyYAML alone costs more than everything else a command does
 
     try:
-        return yaml_subset.load(text, max_depth=MAX_DEPTH, integer=lambda digits: _integer(digits, path))
+        return yaml_subset.load(text, max_depth=MAX_DEPTH)
     except yaml_subset.SubsetError as error:
         raise ModelError(f"{path} {error.what}", error.hint) from None
 
@@ -133,19 +146,23 @@ def _from_yaml(text: str, path: str) -> Any:
 
 
 def _require_sane(data: Mapping[str, Any], path: str) -> None:
-    """Refuses numbers that are not finite, by key, and nesting that later code could not walk."""
+    """Refuses numbers that no model has, by key, and nesting that later code could not walk."""
     waiting: list[tuple[str, Any, int]] = [("", data, 0)]
     while waiting:
         name, value, depth = waiting.pop()
         if depth > MAX_DEPTH:
             raise _too_deep(path)
-        if isinstance(value, float) and not _finite(value) and name.rpartition(".")[2] not in _INFINITE_ALLOWED:
-            raise ModelError(f"{path}: {name} is {value}; expected a finite number", "correct the file")
-        if isinstance(value, dict):
-            waiting += [(f"{name}.{key}" if name else key, inner, depth + 1) for key, inner in value.items()]
-        elif isinstance(value, list):
-            waiting += [(name, inner, depth + 1) for inner in value]
+        pairs = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+        for key, inner in pairs:
+            where = name if key is None else f"{name}.{key}" if name else key
+            if isinstance(inner, dict | list):
+                waiting.append((where, inner, depth + 1))
+            elif isinstance(inner, float):
+                _require_finite(inner, where, path)
+            elif isinstance(inner, int) and abs(inner) > MAX_INTEGER:
+                raise _too_large(path)
 
 
-def _finite(value: float) -> bool:
-    return value - value == 0
+def _require_finite(value: float, name: str, path: str) -> None:
+    if value - value != 0 and name.rpartition(".")[2] not in _INFINITE_ALLOWED:
+        raise ModelError(f"{path}: {name} is {value}; expected a finite number", "correct the file")

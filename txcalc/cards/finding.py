@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from txcalc.cards.card import Card, card_from
 from txcalc.cards.closed import refuse_closed
-from txcalc.cards.files import read_mapping, unreadable
+from txcalc.cards.files import named, read_mapping, unreadable
 from txcalc.cards.names import nearest
 from txcalc.cards.store import shipped
 from txcalc.configs.reader import shown
@@ -73,7 +73,7 @@ def find_model(name: str) -> Card:
             "download its config.json and name that file",
         )
     if os.sep in text:
-        raise ModelError(f"{shown(text)} does not exist", "check the path, or name a model; " + _LIST)
+        raise ModelError(f"{named(text)} does not exist", "check the path, or name a model; " + _LIST)
     return find(text)
 
 
@@ -88,7 +88,7 @@ def read_card(path: str) -> Card:
         path = _config_in(path)
     data = read_mapping(path)
     name = _stem(path)
-    if isinstance(data.get("config"), Mapping) and "model_type" not in data:
+    if "config" in data and "model_type" not in data:
         return card_from(data, path, name=name)
     _require_config(data, path)
     return Card(name=name, config=data, read_from=path)
@@ -127,7 +127,7 @@ def _config_in(directory: str) -> str:
         files = sorted(os.listdir(directory))
     except OSError as error:
         raise unreadable(directory, error) from None
-    others = [file for file in files if file.lower().endswith((*_FILES, *_LATER))]
+    others = [file for file in files if file.lower().endswith(_FILES)]
     hint = f"name one of its files: {', '.join(others[:3])}" if others else "name a directory that holds one"
     raise ModelError(f"{directory} has no config.json", hint)
 

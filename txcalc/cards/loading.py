@@ -14,6 +14,8 @@ from txcalc.errors import ModelError, UsageError
 
 _GQA_FORMS: Final = "--gqa takes a number of KV heads (1 is MQA) or mha"
 
+_KV_NAMES: Final = {None: "as many KV heads as query heads", 1: "1 KV head"}
+
 
 def load(
     name: str,
@@ -37,12 +39,12 @@ def load(
     try:
         model = architecture_of(config, name=card.name, strict=strict, must_read=keys)
     except ModelError as error:
-        raise ModelError(f"{card.name}: {error.message}", error.hint) from None
+        raise ModelError(f"{name}: {error.message}", error.hint) from None
     changes = [f"{key}={str(value)[:40]}" for key, value in (overrides or {}).items()]
     if gqa is not None:
         kv_heads = _kv_heads(gqa)
         model = with_kv_heads(model, kv_heads)
-        changes.append("as many KV heads as query heads" if kv_heads is None else f"{kv_heads} KV heads")
+        changes.append(_KV_NAMES.get(kv_heads, f"{kv_heads} KV heads"))
     return model.replace(name=f"{card.name} with {', '.join(changes)}") if changes else model
 
 

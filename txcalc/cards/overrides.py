@@ -18,6 +18,7 @@ from txcalc.errors import ModelError, UsageError
 from txcalc.units import length
 
 _TEXT: Final = "text_config"
+_LONGEST_KEY: Final = 120
 _SIZE: Final = re.compile(r"[0-9]{1,12}[kKmM]")
 _FORMS: Final = "a value is a number, 32k, true, false, null, a word, or JSON such as [1, 2]"
 
@@ -33,6 +34,8 @@ def with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> t
     """
     changed, paths = dict(config), []
     for key, value in overrides.items():
+        if len(key) > _LONGEST_KEY:
+            raise UsageError(f"--set {key[:40]}...: no field has a name of {len(key):,} characters", _FORMS)
         parsed = parse_value(key, value) if isinstance(value, str) else value
         path = _locate(changed, key)
         _put(changed, path, parsed)

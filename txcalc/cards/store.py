@@ -19,6 +19,7 @@ from txcalc.errors import ModelError
 
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKED_NAME: Final = "model_cards.json"
+_AGAIN: Final = "install it again: pip install --force-reinstall txcalc"
 
 
 class Store(Protocol):
@@ -85,10 +86,13 @@ class PackedStore:
     """The JSON file that a wheel carries."""
 
     def __init__(self, path: str) -> None:
-        with open(path, encoding="utf-8") as file:
-            packed = json.load(file)
-        self._cards: dict[str, dict[str, Any]] = packed["cards"]
-        self._index: dict[str, str] = packed["index"]
+        try:
+            with open(path, encoding="utf-8") as file:
+                packed = json.load(file)
+            self._cards: dict[str, dict[str, Any]] = packed["cards"]
+            self._index: dict[str, str] = packed["index"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ModelError("the model cards of this installation of txcalc cannot be read", _AGAIN) from None
 
     def get(self, name: str) -> Card | None:
         """The card of that name or alias."""
@@ -135,5 +139,5 @@ def shipped() -> Store:
         return YamlStore(directory)
     path = os.path.join(_PACKAGE, PACKED_NAME)
     if not os.path.isfile(path):
-        raise ModelError("this installation of txcalc has no model cards", "install it again: pip install txcalc")
+        raise ModelError("this installation of txcalc has no model cards", _AGAIN)
     return PackedStore(path)

@@ -7,7 +7,6 @@ which lets a few lines stand for gigabytes. Reading events needs neither.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 import yaml
@@ -50,14 +49,14 @@ class _Open:
             self.key = None
 
 
-def load(text: str, *, max_depth: int, integer: Callable[[str], int] = int) -> Any:
-    """The one document in ``text``; ``integer`` reads whole numbers.
+def load(text: str, *, max_depth: int) -> Any:
+    """The one document in ``text``.
 
     Raises:
         SubsetError: not YAML, or beyond the subset.
     """
     try:
-        return _build(text, max_depth, integer)
+        return _build(text, max_depth)
     except yaml.MarkedYAMLError as error:
         where = f" at {_line(error)}" if error.problem_mark else ""
         raise SubsetError(f"is not YAML: {error.problem}{where}") from None
@@ -65,7 +64,7 @@ def load(text: str, *, max_depth: int, integer: Callable[[str], int] = int) -> A
         raise SubsetError(f"is not YAML: {str(error).splitlines()[0]}") from None
 
 
-def _build(text: str, max_depth: int, integer: Callable[[str], int]) -> Any:
+def _build(text: str, max_depth: int) -> Any:
     root = _Open(is_mapping=False)
     stack = [root]
     for event in yaml.parse(text, Loader=_PARSER):
@@ -73,7 +72,7 @@ def _build(text: str, max_depth: int, integer: Callable[[str], int]) -> Any:
         if isinstance(event, yaml.ScalarEvent):
             open_now = stack[-1]
             awaits_key = open_now.is_mapping and open_now.key is None
-            open_now.add(event.value if awaits_key else _scalar(event, integer), event)
+            open_now.add(event.value if awaits_key else _scalar(event), event)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             inner = _Open(is_mapping=isinstance(event, yaml.MappingStartEvent))
             stack[-1].add(inner.value, event)
@@ -101,14 +100,14 @@ def _key(value: Any, event: Any) -> str:
     return value
 
 
-def _scalar(event: Any, integer: Callable[[str], int]) -> Any:
+def _scalar(event: Any) -> Any:
     text: str = event.value
     if not event.implicit[0]:  # quoted, or a block of text
         return text
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        return integer(text)
+        return int(text)
     if _NUMBER.fullmatch(text):
         return float(text)
     return float(text.replace(".", "")) if _NOT_FINITE.fullmatch(text) else text
