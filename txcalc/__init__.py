@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from txcalc.errors import ModelError as ModelError
     from txcalc.errors import RequestError as RequestError
     from txcalc.errors import TxcalcError as TxcalcError
+    from txcalc.formulas.flop_conventions import conventions as conventions
+    from txcalc.formulas.flops import flops as flops
     from txcalc.formulas.kv_cache import kv_cache as kv_cache
     from txcalc.formulas.params import params as params
     from txcalc.result import Node as Node
@@ -36,6 +38,8 @@ _HOMES = {
     "RequestError": "txcalc.errors",
     "TxcalcError": "txcalc.errors",
     "architecture_of": "txcalc.configs",
+    "conventions": "txcalc.formulas.flop_conventions",
+    "flops": "txcalc.formulas.flops",
     "kv_cache": "txcalc.formulas.kv_cache",
     "load": "txcalc.cards",
     "params": "txcalc.formulas.params",
@@ -49,6 +53,8 @@ __all__ = [
     "TxcalcError",
     "__version__",
     "architecture_of",
+    "conventions",
+    "flops",
     "kv_cache",
     "load",
     "params",

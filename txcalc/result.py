@@ -13,7 +13,20 @@ from txcalc.expression import Expression, exact, symbol
 from txcalc.record import Record
 
 Basis = Literal["exact", "estimated"]
-Unit = Literal["parameters", "bytes", "FLOPs", "tokens", "sequences", "elements", "scores", "ratio", "seconds", ""]
+Unit = Literal[
+    "parameters",
+    "bytes",
+    "FLOPs",
+    "tokens",
+    "sequences",
+    "elements",
+    "scores",
+    "ratio",
+    "seconds",
+    "GPU-hours",
+    "days",
+    "",
+]
 
 
 _ALWAYS: Final = frozenset({"name", "value", "unit", "basis", "formula", "substituted", "symbols"})

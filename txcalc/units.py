@@ -105,4 +105,7 @@ def short_flops(value: float) -> str:
     for unit, size in (("YFLOP", 10**24), ("ZFLOP", 10**21), ("EFLOP", 10**18), ("PFLOP", 10**15), ("TFLOP", 10**12)):
         if abs(value) >= size:
             return f"{value / size:.2f} {unit}"
-    return f"{value / 10**9:.2f} GFLOP" if abs(value) >= 10**9 else f"{value:,.0f} FLOP"
+    for unit, size in (("GFLOP", 10**9), ("MFLOP", 10**6)):
+        if abs(value) >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value:,.0f} FLOP"

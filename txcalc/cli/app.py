@@ -14,6 +14,7 @@ from txcalc.report import Answer, render
 COMMANDS: Final = {
     "params": "how many parameters, by component",
     "kvcache": "how large the KV cache is, and what fits",
+    "flops": "how many FLOPs: forward, decode, training; every convention",
     "cards": "the models that txcalc knows: list, show, check",
     "completion": "a completion script for bash, zsh or tcsh",
 }
@@ -23,6 +24,7 @@ examples:
   txcalc params llama3-8b --explain
   txcalc params ./config.json --set num_hidden_layers=16
   txcalc kvcache --ctx 32k --gqa 8
+  txcalc flops llama3-8b --seq 8k --convention all
   txcalc kvcache deepseek-v3 --ctx 128k --batch 8 --kv-dtype fp8 --json
   txcalc cards --family qwen
 

@@ -7,11 +7,10 @@ and one for that of the weight (a convolution on the input itself needs only the
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from txcalc.architecture import Head, Model, Stack
-from txcalc.errors import RequestError
-from txcalc.expression import Expression, exact, symbol
+from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import PRODUCTS
 from txcalc.formulas.flops_elementwise import elementwise
 from txcalc.formulas.flops_parts import INPUT_CONVOLUTIONS, connector_flops, head_flops, input_flops, output_flops
@@ -63,7 +62,7 @@ def flops(
     )
     forward = forward_flops(model, asked)
     training = asked.phase == "train"
-    matmul = _training(forward) if training else forward.replace(key="flops.matmul")
+    matmul = training_flops(forward) if training else forward.replace(key="flops.matmul")
     attention = pruned(forward, PRODUCTS) or total("forward", "FLOPs", [])
     views = [
         _attention_view(attention, training=training),
@@ -121,7 +120,7 @@ def _head(model: Model, asked: Question, head: Head | None, name: str) -> Node |
 # ---- training and other views ---------------------------------------------------------------------------------------
 
 
-def _training(forward: Node) -> Node:
+def training_flops(forward: Node) -> Node:
     """Forward and backward; the loss and the optimizer's step are elementwise."""
     value = symbol("forward", int(forward.value))
     backward: Expression = 2 * value
@@ -140,7 +139,7 @@ _BACKWARD: Final = "two products for each of the forward pass: the gradients of 
 
 
 def _attention_view(attention: Node, *, training: bool) -> Node:
-    view = {"key": "flops.attention", "aside": True, "convention": "score and value products of attention"}
+    view: dict[str, Any] = {"key": "flops.attention", "aside": True, "convention": "score and value products"}
     if not training:
         return attention.replace(name="attention", **view)
     passes = symbol("forward_and_backward", 3)
@@ -148,16 +147,12 @@ def _attention_view(attention: Node, *, training: bool) -> Node:
 
 
 def _per_token(matmul: Node, asked: Question) -> Node:
-    """A ratio; of the main stack's tokens."""
-    tokens = asked.batch * asked.tokens
-    return Node(
-        name="per_token",
-        unit="FLOPs",
-        number=matmul.value / tokens,
-        key="flops.per_token",
-        aside=True,
-        convention=f"matmul over {tokens:,} tokens",
-    )
+    """A ratio, of the main stack's tokens; a whole number wherever it is one."""
+    whole, tokens = int(matmul.value), symbol("B", asked.batch) * symbol("T", asked.tokens)
+    view: dict[str, Any] = {"key": "flops.per_token", "aside": True, "convention": "over the tokens of the main stack"}
+    if whole % int(tokens):
+        return Node(name="per_token", unit="FLOPs", number=whole / int(tokens), **view)
+    return leaf("per_token", "FLOPs", symbol("matmul", whole) // tokens, **view)
 
 
 def pruned(node: Node, names: frozenset[str]) -> Node | None:

@@ -133,8 +133,8 @@ def cross_attention_flops(a: CrossAttention, work: Work) -> Node:
 
 
 def latent_attention_flops(a: LatentAttention, work: Work) -> Node:
-    """DeepSeek-V2, section 2.1: ``expanded`` makes each head's keys and values of the latent; ``absorbed`` moves those
-    matrices to the queries and outputs, so that heads attend over the latent itself."""
+    """DeepSeek-V2, section 2.1: ``expanded`` makes each head's keys and values of the latents, in a decode step of all
+    that are cached; ``absorbed`` moves those matrices to the queries and outputs, so that heads attend over latents."""
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
     latent, v = symbol("kv_lora_rank", a.kv_lora_rank), symbol("v_head_dim", a.v_head_dim)
     rope = symbol("qk_rope_head_dim", a.qk_rope_head_dim)
@@ -160,8 +160,9 @@ def _latent_queries(a: LatentAttention, work: Work, D: Expression, N: Expression
 def _expanded(a: LatentAttention, work: Work, N: Expression, latent: Expression, v: Expression) -> list[Node]:
     nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
     pairs, half = _latent_pairs(a, work), halved(work, causal=a.causal)
+    rows = work.B * work.S if work.decoding else work.rows  # what is cached is the latent of every token
     return [
-        linear_flops("kv_b_proj", work.rows, latent, N * (nope + v)),
+        linear_flops("kv_b_proj", rows, latent, N * (nope + v)),
         product_flops("scores", work, N, pairs, nope + rope, half=half),
         product_flops("values", work, N, pairs, v, half=half),
     ]

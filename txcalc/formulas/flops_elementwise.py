@@ -59,9 +59,7 @@ SCAN: Final = 6  # of one state element: decay, its exponential, input times ste
 
 def elementwise(model: Model, asked: Question) -> Node:
     """Elementwise operations of the stacks that run; a backward pass is taken as twice the forward's."""
-    stacks = [
-        _stack(stack, work) for stack in model.stacks if (work := asked.work(model, stack)) is not None
-    ]
+    stacks = [_stack(stack, work) for stack in model.stacks if (work := asked.work(model, stack)) is not None]
     view = {"key": "flops.elementwise", "aside": True, "basis": "estimated", "reason": REASON}
     if asked.phase == "train":
         return times("elementwise", "FLOPs", symbol("forward_and_backward", 3), stacks, **view)
@@ -151,7 +149,9 @@ def _sublayer(sublayer: Sublayer, work: Work) -> Node | None:
 def _self_attention(a: SelfAttention, work: Work) -> Node:
     N, K, H = symbol("N", a.num_attention_heads), symbol("K", a.num_key_value_heads), symbol("H", a.head_dim)
     pairs = score_pairs(work, causal=a.causal, window=a.window, chunk=a.chunk)
-    each = SOFTMAX + a.causal + (3 if a.softcap else 0) + (a.position is not None and not isinstance(a.position, Rotary))
+    each = (
+        SOFTMAX + a.causal + (3 if a.softcap else 0) + (a.position is not None and not isinstance(a.position, Rotary))
+    )
     parts = [_guess("softmax", each * work.B * N * pairs)]
     if isinstance(a.position, Rotary):
         rotated = symbol("rotary_dim", a.position.rotary_dim)

@@ -85,16 +85,16 @@ class Question(Record):
 def question(
     model: Model,
     *,
-    seq: int | None,
-    ctx: int | None,
-    batch: int,
-    phase: Phase,
-    mask: Mask,
-    logits: Logits | None,
-    source_seq: int | None,
-    images: int | None,
-    moe: Routing,
-    mla: Latent,
+    seq: int | None = None,
+    ctx: int | None = None,
+    batch: int = 1,
+    phase: Phase = "forward",
+    mask: Mask = "full",
+    logits: Logits | None = None,
+    source_seq: int | None = None,
+    images: int | None = None,
+    moe: Routing = "routed",
+    mla: Latent = "expanded",
 ) -> Question:
     """The question with its defaults.
 
@@ -108,7 +108,7 @@ def question(
         ("moe", moe, ROUTINGS),
         ("mla", mla, LATENTS),
     ):
-        _require_one_of(name, value, known)
+        require_one_of(name, value, known)
     require_positive(seq=seq, ctx=ctx, batch=batch, source_seq=source_seq)
     tokens, keys = _lengths(model, seq, ctx, phase)
     return Question(
@@ -125,7 +125,12 @@ def question(
     )
 
 
-def _require_one_of(name: str, value: object, known: Sequence[str]) -> None:
+def require_one_of(name: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a choice that there is not.
+
+    Raises:
+        RequestError: naming the value and the choices.
+    """
     if value not in known:
         raise RequestError(f"{name} is {value!r}", f"known: {', '.join(known)}")
 

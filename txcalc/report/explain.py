@@ -19,7 +19,8 @@ def explain(tree: Node, *, width: int = 100) -> list[str]:
 def _node(node: Node, depth: int, width: int) -> Iterator[str]:
     pad = INDENT * depth
     unit = f" {node.unit}" if node.unit else ""
-    estimated = f"  [estimated: {node.reason}]" if node.basis == "estimated" else ""
+    reason = f": {node.reason}" if node.reason else ""
+    estimated = f"  [estimated{reason}]" if node.basis == "estimated" else ""
     key = f"  ({node.key})" if node.key else ""
     yield f"{pad}{node.name}: {_number(node.value)}{unit}{key}{estimated}"
     for text in _arithmetic(node):

@@ -1,0 +1,87 @@
+"""Accelerators and their dense peak rates, read from ``hardware.yaml`` when one is asked for.
+
+Every figure has its source there; one that was not read is null, and asking for it is refused, not guessed.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from txcalc.errors import RequestError
+from txcalc.record import Record
+
+DTYPES: Final = {
+    "bf16": "bf16_TFLOPS",
+    "fp16": "fp16_TFLOPS",
+    "fp8": "fp8_TFLOPS",
+    "int8": "int8_TOPS",
+    "fp4": "fp4_TFLOPS",
+}
+_FILE: Final = Path(__file__).parent / "hardware.yaml"
+
+
+class Peak(Record):
+    """A dense peak rate in FLOPs a second; ``derived`` where it was computed from others and not read."""
+
+    flops_per_second: float
+    derived: bool
+
+
+class Device(Record):
+    """One accelerator as ``hardware.yaml`` has it; ``figures`` holds every field, null where nothing was read."""
+
+    id: str
+    name: str
+    source: str
+    doubt: str
+    figures: dict[str, Any]
+
+    def peak(self, dtype: str = "bf16") -> Peak:
+        """The dense rate of matrix products in ``dtype``.
+
+        Raises:
+            RequestError: an unknown dtype, or a rate that was not read.
+        """
+        if dtype not in DTYPES:
+            raise RequestError(f"unknown dtype {dtype!r} for a peak rate", f"known: {', '.join(DTYPES)}")
+        field = DTYPES[dtype]
+        read, derived = self.figures.get(field), self.figures.get("derived", {}).get(field)
+        value = read if read is not None else derived
+        if value is None:
+            known = [name for name, each in DTYPES.items() if self.figures.get(each) is not None]
+            hint = f"known for it: {', '.join(known)}" if known else "choose another device"
+            raise RequestError(f"the dense {dtype} rate of {self.name} was not read in any source", hint)
+        return Peak(flops_per_second=value * 1e12, derived=read is None)
+
+
+@cache
+def devices() -> dict[str, Device]:
+    """Every known accelerator by id."""
+    from txcalc.cards.yaml_subset import load
+
+    document = load(_FILE.read_text(encoding="utf-8"), max_depth=6)
+    return {entry["id"]: _device(entry) for entry in document["devices"]}
+
+
+def device(name: str) -> Device:
+    """The accelerator of that id, in any case.
+
+    Raises:
+        RequestError: none of that id; the nearest ones are named.
+    """
+    known, wanted = devices(), name.strip().lower().replace("_", "-").replace(" ", "-")
+    if wanted in known:
+        return known[wanted]
+    near = [each for each in known if wanted and each.startswith(wanted)]
+    near = near or get_close_matches(wanted, known, n=3, cutoff=0.5)
+    hint = f"did you mean: {', '.join(near[:4])}" if near else "for example h100-sxm, a100-80-sxm, rtx4090, tpuv5e"
+    raise RequestError(f"unknown device {name!r}", hint)
+
+
+def _device(entry: dict[str, Any]) -> Device:
+    return Device(
+        id=entry["id"], name=entry["name"], source=entry["source"], doubt=entry.get("doubt", ""), figures=entry
+    )
