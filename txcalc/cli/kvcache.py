@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, the workload and the output options."""
     add_model(parser, optional=True)
     group = parser.add_argument_group("workload")
-    add_length(parser, "--ctx", f"tokens in the cache, default {DEFAULT_CTX:,}", default=DEFAULT_CTX)
-    add_length(parser, "--source-ctx", "tokens of the encoder, where there is one")
-    add_positive(parser, "--batch", "sequences at once (default 1)", default=1)
+    add_length(group, "--ctx", f"tokens in the cache, default {DEFAULT_CTX:,}", default=DEFAULT_CTX)
+    add_length(group, "--source-ctx", "tokens of the encoder, where there is one")
+    add_positive(group, "--batch", "sequences at once (default 1)", default=1)
     group.add_argument("--kv-dtype", metavar="DTYPE", help=f"default: the config's own, else bf16; {', '.join(DTYPES)}")
     group.add_argument("--state-dtype", metavar="DTYPE", default="fp32", help="of recurrent state (default fp32)")
-    add_positive(parser, "--block-size", "tokens in a block of a paged engine: adds blocks and rounding waste")
-    add_memory(parser, "--fit", "how many tokens and sequences fit in that much memory")
+    add_positive(group, "--block-size", "tokens in a block of a paged engine: adds blocks and rounding waste")
+    add_memory(group, "--fit", "how many tokens and sequences fit in that much memory")
     add_output(parser)
 
 

@@ -12,6 +12,7 @@ from txcalc.errors import UsageError
 from txcalc.report.write import FORMATS
 
 T = TypeVar("T")
+Options = argparse._ActionsContainer  # a parser or a group of its options
 
 DEFAULT_MODEL = "llama3-8b"
 
@@ -28,18 +29,18 @@ def named(option: str, parse: Callable[[str], T]) -> Callable[[str], T]:
     return parsed
 
 
-def add_length(parser: argparse.ArgumentParser, option: str, help_text: str, **fields: Any) -> None:
+def add_length(parser: Options, option: str, help_text: str, **fields: Any) -> None:
     """A length in tokens."""
     parse = named(option, units.length)
     parser.add_argument(option, type=parse, metavar="TOKENS", help=f"{help_text}: {units.LENGTH_FORMS}", **fields)
 
 
-def add_positive(parser: argparse.ArgumentParser, option: str, help_text: str, **fields: Any) -> None:
+def add_positive(parser: Options, option: str, help_text: str, **fields: Any) -> None:
     """A positive whole number."""
     parser.add_argument(option, type=named(option, units.positive), metavar="N", help=help_text, **fields)
 
 
-def add_memory(parser: argparse.ArgumentParser, option: str, help_text: str) -> None:
+def add_memory(parser: Options, option: str, help_text: str) -> None:
     """An amount of memory."""
     parse = named(option, units.memory)
     parser.add_argument(option, type=parse, metavar="MEMORY", help=f"{help_text}: {units.MEMORY_FORMS}")

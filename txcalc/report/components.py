@@ -23,7 +23,7 @@ def params_section(tree: Node) -> Section:
         if node in stacks:
             rows += _stack_rows(node, size, nested=len(stacks) > 1)
         elif node.value:
-            rows.append(_row(node.name, int(node.value), size, 0, node.formula()))
+            rows.append(_row(node.name, int(node.value), size, 0, flat(node)))
     rows.append(_row("total", size, size, 0, short_count(size), strong=True))
     views = [_row(_VIEWS[node.key], int(node.value), size, 0) for node in tree.children if node.key in _VIEWS]
     return Section(columns=("component", "parameters", "share"), rows=(*rows, *views), detail="formula")
@@ -38,13 +38,13 @@ def _stack_rows(stack: Node, size: int, *, nested: bool) -> list[Row]:
             rows += [_input_row(part, size, depth) for part in child.children if part.value]
             rows += _layer_rows(layers, size, depth)
         elif child.count is None and child.value:
-            rows.append(_row(child.name, int(child.value), size, depth, child.formula()))
+            rows.append(_row(child.name, int(child.value), size, depth, flat(child)))
     return rows
 
 
 def _input_row(part: Node, size: int, depth: int) -> Row:
     name = part.name if part.name == "embedding" else f"embedding {part.name}"
-    return _row(name, int(part.value), size, depth, part.formula())
+    return _row(name, int(part.value), size, depth, flat(part))
 
 
 def _layer_rows(layers: list[Node], size: int, depth: int) -> list[Row]:
@@ -65,9 +65,20 @@ def _layer_rows(layers: list[Node], size: int, depth: int) -> list[Row]:
 def _parts(node: Node) -> list[tuple[str, int, str]]:
     """(component, parameters in one layer, formula); a mixture shows its router and experts apart."""
     if node.name == "mixture_of_experts":
-        return [(part.name, int(part.value), part.formula()) for part in node.children]
+        return [(part.name, int(part.value), flat(part)) for part in node.children]
     name = "norms" if node.name.endswith("norm") else node.name
-    return [(name, int(node.value), node.formula())]
+    return [(name, int(node.value), flat(node))]
+
+
+def flat(node: Node) -> str:
+    """The arithmetic of a node and of all below it in one line."""
+    if node.expression is not None:
+        return node.formula()
+    texts = [flat(child) for child in node.children if not child.aside and child.value]
+    inside = " + ".join(texts)
+    if node.count is None:
+        return inside
+    return f"{node.count.formula()} * ({inside})" if "+" in inside else f"{node.count.formula()} * {inside}"
 
 
 def _row(name: str, value: int, size: int, depth: int, detail: str = "", *, strong: bool = False) -> Row:
