@@ -237,7 +237,7 @@ def test_the_comparison_notices_a_norm_too_many() -> None:
     ],
 )
 def test_what_a_key_adds(fields: dict[str, Any], more: int) -> None:
-    """Width 8, inner 32, 4 layers, vocabulary 30; a feed-forward is 2 * 256 + 40 = 552, one of twice the width 1,096."""
+    """Width 8, inner 32, 4 layers, vocabulary 30; a feed-forward 2 * 256 + 40 = 552, one of twice the width 1,096."""
     assert total({**TINY, **fields}) - total(TINY) == more
 
 
