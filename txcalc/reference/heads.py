@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -28,12 +29,13 @@ class Head(nn.Module):
         width = transform.dense.out_size if transform else head.input_size
         self.matrix = None if head.tied else nn.Parameter(torch.empty(head.output_size, width))
         self.bias = nn.Parameter(torch.empty(head.output_size)) if head.bias else None
+        self.linear: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear  # see ``packing``
 
     def forward(self, x_BTD: Tensor, table_VD: Tensor | None = None) -> Tensor:
         """[.., input_size] -> logits [.., output_size]; ``table_VD`` is the token table of a tied head."""
         matrix_VD = table_VD if self.matrix is None else self.matrix
         assert matrix_VD is not None
-        logits_BTV = F.linear(self.norm(self.dense(x_BTD)), matrix_VD, self.bias)
+        logits_BTV = self.linear(self.norm(self.dense(x_BTD)), matrix_VD, self.bias)
         if self.head.scale != 1.0:
             logits_BTV = logits_BTV * self.head.scale
         if self.head.softcap is not None:
