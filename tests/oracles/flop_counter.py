@@ -38,22 +38,25 @@ def inputs_of(model: Any, *, batch: int, seq: int, source: int | None = None) ->
 
 
 @contextmanager
-def _no_values_read() -> Iterator[None]:
-    """The search for packed sequences reads position ids, and meta tensors hold no values; there are none here."""
-    with patch.object(masking_utils, "find_packed_sequence_indices", lambda *_, **__: None):
+def no_values_read() -> Iterator[None]:
+    """Making a mask reads position ids and padding, and meta tensors hold no values: nothing is packed or padded."""
+    with (
+        patch.object(masking_utils, "find_packed_sequence_indices", lambda *_, **__: None),
+        patch.object(masking_utils, "fast_all", lambda _: True),
+    ):
         yield
 
 
 def forward(model: Any, **inputs: Any) -> int:
     """FLOPs of one forward pass."""
-    with _no_values_read(), FlopCounterMode(display=False) as counter:
+    with no_values_read(), FlopCounterMode(display=False) as counter:
         model(**inputs)
     return int(counter.get_total_flops())
 
 
 def backward(model: Any, **inputs: Any) -> tuple[int, int]:
     """(products, convolutions): FLOPs of the backward pass from the first output, every parameter trained."""
-    with _no_values_read():
+    with no_values_read():
         output = model(**inputs)[0]
     with FlopCounterMode(display=False) as counter:
         output.sum().backward()
@@ -63,7 +66,7 @@ def backward(model: Any, **inputs: Any) -> tuple[int, int]:
 
 def decode(model: Any, *, batch: int, ctx: int) -> int:
     """FLOPs of one token after ``ctx`` cached ones."""
-    with _no_values_read(), torch.no_grad():
+    with no_values_read(), torch.no_grad():
         cache = model(input_ids=tokens(batch, ctx), use_cache=True)
         name = "cache_params" if "cache_params" in cache else "past_key_values"
         with FlopCounterMode(display=False) as counter:
