@@ -107,9 +107,11 @@ def foreign_spelling(r: Reader, *names: str) -> None:
             r.reasons.append(f"{name} = {shown(r.config[name])}: {r.model_type} spells this {r.aliases[name]}")
 
 
-def pre_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
-    """The Llama layer: each sublayer its own residual step with a norm before it."""
-    return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each, norm_in=norm),)) for each in sublayers))
+def pre_norm(*sublayers: Sublayer, norm: Norm, scale: float = 1.0) -> Layer:
+    """The Llama layer: each sublayer its own residual step with a norm before it; ``scale`` as in Granite."""
+    return Layer(
+        steps=tuple(Residual(branches=(Branch(sublayer=each, norm_in=norm, scale=scale),)) for each in sublayers)
+    )
 
 
 def parallel(*sublayers: Sublayer, norm: Norm) -> Layer:
@@ -221,9 +223,9 @@ def each_once(keys: Iterable[Key], make: Callable[[Key], Layer]) -> list[tuple[L
 def decoder_stack(r: Reader, layers: Iterable[tuple[Layer, int]], *, final_norm: Norm | None, **fields: Any) -> Stack:
     """A decoder-only stack over a plain token table, unless ``embedding`` says otherwise."""
     distinct, runs = runs_of(layers)
-    hidden = r.integer("hidden_size")
+    hidden, scale = r.integer("hidden_size"), fields.pop("embedding_scale", 1.0)
     embedding = fields.pop("embedding", None) or TokenEmbedding(
-        vocab_size=r.integer("vocab_size"), embedding_size=hidden, scale=fields.pop("embedding_scale", 1.0)
+        vocab_size=r.integer("vocab_size"), embedding_size=hidden, scale=scale
     )
     return Stack(
         role="decoder",
@@ -281,26 +283,24 @@ def llama_like(
     r: Reader,
     *,
     mlp_bias: bool = False,
+    feed_forward: FeedForward | None = None,
     default_windows: list[str] | None = None,
     theta: float | None = None,
-    arrange: Arrangement = pre_norm,
-    head: Mapping[str, Any] | None = None,
-    **attention: Any,
+    rotary: Mapping[str, Any] | None = None,
+    **decoder: Any,
 ) -> Model:
     """Pre-norm RMSNorm, rotary GQA, SwiGLU: Llama and everything shaped like it.
 
-    ``attention`` (biases, ``qk_norm``) goes to ``self_attention``, ``head`` to ``causal_head``.
+    ``rotary`` goes to ``rope.rotary``, what is not named here to ``dense_decoder``.
     """
     varied = "layer_types" in r.defaults or default_windows
     return dense_decoder(
         r,
-        norm=rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps")),
-        position=rope.rotary(r, head_dims(r)[3], theta=theta, whole=True),
-        feed_forward=swiglu(r, bias=mlp_bias),
-        arrange=arrange,
+        norm=decoder.pop("norm", None) or rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps")),
+        position=rope.rotary(r, head_dims(r)[3], theta=theta, **{"whole": True, **(rotary or {})}),
+        feed_forward=feed_forward or swiglu(r, bias=mlp_bias),
         layer_windows=windows(r, r.layers(), default=default_windows) if varied else None,
-        head=head,
-        **attention,
+        **decoder,
     )
 
 
@@ -312,18 +312,26 @@ def dense_decoder(
     position: Position | None,
     arrange: Arrangement = pre_norm,
     layer_windows: list[int | None] | None = None,
+    turned: list[bool] | None = None,
     embedding: TokenEmbedding | None = None,
+    embedding_scale: float = 1.0,
     head: Mapping[str, Any] | None = None,
     **attention: Any,
 ) -> Model:
-    """A decoder of one kind of layer, or of kinds that differ in their window alone, with one kind of norm.
+    """A decoder of one kind of layer, or of kinds that differ in window and rotation alone, with one kind of norm.
 
-    ``arrange`` makes a layer of its sublayers; ``layer_windows`` is one entry a layer, None: no windows.
+    ``arrange`` makes a layer of its sublayers; ``layer_windows`` is one entry a layer, None: no windows; ``turned``:
+    which layers use ``position``, None: all. ``attention`` (biases, ``qk_norm``) goes to ``self_attention``, ``head``
+    to ``causal_head``.
     """
-    kinds = layer_windows or [None]
-    made = {
-        window: arrange(self_attention(r, position=position, window=window, **attention), feed_forward, norm=norm)
-        for window in dict.fromkeys(kinds)
-    }
-    layers = [(made[window], 1) for window in kinds] if layer_windows else [(made[None], r.layers())]
-    return decoder_of(r, layers, final_norm=norm, head=head, embedding=embedding)
+
+    def layer(kind: tuple[int | None, bool]) -> Layer:
+        window, turns = kind
+        mixer = self_attention(r, position=position if turns else None, window=window, **attention)
+        return arrange(mixer, feed_forward, norm=norm)
+
+    num_layers = r.layers()
+    layers = [(layer((None, True)), num_layers)]
+    if layer_windows or turned:
+        layers = each_once(zip(layer_windows or [None] * num_layers, turned or [True] * num_layers, strict=True), layer)
+    return decoder_of(r, layers, final_norm=norm, head=head, embedding=embedding, embedding_scale=embedding_scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from txcalc.architecture import Head, Role
 from txcalc.configs.reader import Reader, shown
@@ -33,7 +33,8 @@ _ENDINGS: Final[tuple[tuple[str, Task], ...]] = (
 def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
     """What the model is for, from the first entry of ``architectures``; ``default`` where there is none, and said.
 
-    ``prefix``: what a class of this type is called before its task (``Bert``); another name is some other class.
+    ``prefix``: what a class of this type is called before its task (``Bert``; several, where the type has several);
+    another name is some other class.
     """
     names = r.config.get("architectures")
     if names is None or names == []:
@@ -43,8 +44,11 @@ def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
         raise r.error("architectures", f"is {shown(names)}; expected a list of class names")
     for ending, task in _ENDINGS:
         if names[0].endswith(ending):
-            if prefix and names[0].lower() != (prefix + ending).lower():  # MPTForCausalLM is Mpt's
-                r.reasons.append(f"architectures = {names[0]}: not one of the {prefix} classes that txcalc knows")
+            known = [each + ending.lower() for each in prefix.lower().split()]  # MPTForCausalLM is Mpt's
+            if prefix and names[0].lower() not in known:
+                r.reasons.append(
+                    f"architectures = {names[0]}: not one of the {prefix.split()[0]} classes that txcalc knows"
+                )
             return task
     r.reasons.append(f"architectures = {names[0]}: not a head that txcalc knows, taken as {default.replace('_', ' ')}")
     return default
@@ -110,6 +114,19 @@ def causal_head(
         scale=scale,
         tied_to=role,
     )
+
+
+OPTIONAL_TASKS: Final = {
+    "sequence": "sequence_classification",
+    "token": "token_classification",
+    "question": "question_answering",
+}
+
+
+def published(prefix: str, tasks: str = "sequence token question") -> dict[str, Any]:
+    """What ``causal_head`` takes for a type whose published classes are ``prefix`` with a causal language model, the
+    bare model and ``tasks``."""
+    return {"prefix": prefix, "without": {task for word, task in OPTIONAL_TASKS.items() if word not in tasks.split()}}
 
 
 def has_tie(r: Reader) -> bool:
