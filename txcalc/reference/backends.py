@@ -80,7 +80,7 @@ def attend(product: Product, backend: Backend, keep: Callable[[Tensor], None] | 
         backend.ran.add("eager")
         return eager(product, keep)
     if backend.fold_groups and _foldable(product):
-        return fused(_fold(product), backend).reshape(*product.q_BNTH.shape[:3], -1)
+        return _unfold(fused(_fold(product), backend), product)
     return fused(product, backend)
 
 
@@ -185,17 +185,32 @@ def _choice(product: Product) -> str:
 def _foldable(product: Product) -> bool:
     """One query token, grouped heads, and nothing that differs between the heads of a group."""
     q, k = product.q_BNTH, product.k_BKSH
-    return q.shape[2] == 1 and q.shape[1] != k.shape[1] and product.bias is None
+    return q.shape[2] == 1 and product.bias is None and (q.shape[1] != k.shape[1] or _slow_alone(q))
+
+
+def _slow_alone(q_BNTH: Tensor) -> bool:
+    """Whether a single row is slower than two: bf16 on a CPU, where only products of matrices are vectorised."""
+    return q_BNTH.dtype == torch.bfloat16 and q_BNTH.device.type == "cpu"
 
 
 def _fold(product: Product) -> Product:
     """The N / K query heads of a group as rows over their one key head: [B, N, 1, H] -> [B, K, N / K, H].
 
-    The same numbers from a product that the kernels run far faster at one token: each key is read once a group.
+    The same numbers from a product that the kernels run far faster at one token: each key is read once a group. A
+    group of one becomes two rows that are equal, where that is faster.
     """
     B, N, _, H = product.q_BNTH.shape
     K = product.k_BKSH.shape[1]
-    return product._replace(q_BNTH=product.q_BNTH.reshape(B, K, N // K, H), mask=_unless_causal(product.mask))
+    q_BKGH = product.q_BNTH.reshape(B, K, N // K, H)
+    if N == K and _slow_alone(q_BKGH):
+        q_BKGH = q_BKGH.expand(-1, -1, 2, -1)
+    return product._replace(q_BNTH=q_BKGH, mask=_unless_causal(product.mask))
+
+
+def _unfold(out_BKGH: Tensor, product: Product) -> Tensor:
+    """Rows of groups as query heads again: [B, N, 1, Hv]."""
+    B, N = product.q_BNTH.shape[:2]
+    return out_BKGH[:, :, : N // out_BKGH.shape[1]].reshape(B, N, 1, -1)
 
 
 def _unless_causal(mask: Tensor | Literal["none", "causal"]) -> Tensor | Literal["none", "causal"]:
