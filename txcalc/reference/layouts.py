@@ -1,7 +1,8 @@
 """How one or several tensors of a checkpoint hold one or several of ours, and back.
 
 Each layout is a pair: ``read`` makes ours of theirs, ``write`` theirs of ours. Views where that is possible, so that a
-memory-mapped checkpoint stays on disk. ``write`` on tensors of the meta device says which shapes a checkpoint must have.
+memory-mapped checkpoint stays on disk. ``write`` on tensors of the meta device says which shapes a checkpoint must
+have.
 """
 
 from __future__ import annotations
@@ -61,8 +62,13 @@ def _transposed(inner: Layout) -> Layout:
 
 
 def _stacked() -> Layout:
-    """Theirs are the slices of ours along its first axis: experts one by one."""
-    return Layout(lambda theirs, goal: [torch.stack(list(theirs))], lambda ours, goal: list(ours[0].unbind(0)))
+    """Theirs are slices along the first axis: experts one by one, those of our first tensor, then of the next."""
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        each = len(theirs) // len(goal.shapes)
+        return [torch.stack(list(theirs[first : first + each])) for first in range(0, len(theirs), each)]
+
+    return Layout(read, lambda ours, goal: [slice_ for x in ours for slice_ in x.unbind(0)])
 
 
 def _alternating() -> Layout:
@@ -120,7 +126,7 @@ def _by_head(heads: Callable[[Any], int]) -> Layout:
 
 
 def _delta_qkvz() -> Layout:
-    """Qwen3-Next's: each key head's query, key, its values and their gates; ours are (q, k, v) in rows, and the gate."""
+    """Qwen3-Next's: each key head's query, key, values and gates; ours are q, k and v in rows, and the gate."""
     by_head = _by_head(lambda g: int(g.num_k_heads))
 
     def apart(g: arch.GatedDeltaNet, goal: Goal) -> Goal:
@@ -140,7 +146,7 @@ def _delta_qkvz() -> Layout:
 
 
 def _rotary_pairs(heads: Callable[[Any], int]) -> Layout:
-    """Rows of each head in the order of rotary pairs (0, H/2), (1, H/2 + 1), ..., as GGUF's llama files keep q and k."""
+    """Rows of each head by rotary pairs, (0, H/2), (1, H/2 + 1), ..., as GGUF keeps a llama's q and k."""
 
     def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
         pairs = theirs[0].unflatten(0, (heads(goal.sublayer), -1, 2))
@@ -168,6 +174,11 @@ def _filter() -> Layout:
     )
 
 
+def _leading() -> Layout:
+    """Theirs has one more axis of length 1 before the others."""
+    return Layout(lambda theirs, goal: [theirs[0].squeeze(0)], lambda ours, goal: [ours[0].unsqueeze(0)])
+
+
 LAYOUTS: Final = {
     "": _joined(0),
     "conv1d": _transposed(_joined(0)),
@@ -182,5 +193,6 @@ LAYOUTS: Final = {
     "rotary q": _rotary_pairs(lambda a: int(a.num_attention_heads)),
     "rotary k": _rotary_pairs(lambda a: int(a.num_key_value_heads)),
     "filter": _filter(),
+    "leading axis": _leading(),
 }
 """Layouts by the name that a table writes after a line; none: ours one behind the other, or one tensor as it is."""

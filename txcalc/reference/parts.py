@@ -95,7 +95,7 @@ def _in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]
 def _labels(layer: arch.Layer) -> list[list[str]]:
     """A label for each branch of each step; a second one of a kind is ``attn2``."""
     seen: dict[str, int] = {}
-    labels = []
+    labels: list[list[str]] = []
     for step in layer.steps:
         labels.append([])
         for branch in step.branches:

@@ -44,8 +44,6 @@ def alibi_bias(alibi: arch.Alibi, heads: int, q_BT: Tensor, k_BS: Tensor) -> Ten
     ``rounded``: slope * key position in bfloat16, for a query anywhere: without the rounding it would be the same.
     """
     slopes_N = torch.tensor(alibi_slopes(heads, alibi.max_bias), device=q_BT.device)
-    if alibi.rounded:  # as slope * key position, which differs by a constant in each row of scores
-        return (slopes_N.bfloat16()[:, None, None] * k_BS[:, None, None, :].bfloat16()).float()
     if alibi.rounded:
         bias_BNS = slopes_N.bfloat16()[:, None] * k_BS[:, None, :].bfloat16()
         return bias_BNS[:, :, None].float().expand(-1, -1, q_BT.shape[-1], -1)

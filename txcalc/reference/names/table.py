@@ -3,10 +3,12 @@
     layers.{i}.attn             model.layers.{i}.self_attn
     layers.{i}.attn.o_proj      model.layers.{i}.self_attn.dense
     layers.{i}.attn.q_proj+k_proj+v_proj    model.layers.{i}.attn.qkv    grouped
+    layers.{i}.moe.experts.up_proj+down_proj    experts.{e}.up.weight + experts.{e}.down.weight    each
 
-Columns are two spaces apart or more. A name stands for itself and everything below it; of several lines that fit, the
-longest left side counts. Where it stands twice, the lines are two spellings of the same, and the first is written. A
-line for which a model has no tensors means nothing to it, so a family of many shapes has one table.
+Columns are two spaces apart or more. ``i`` is the layer, ``e`` runs over the experts. A name stands for itself and
+everything below it; of several lines that fit, the longest left side counts. Where that stands twice, the lines are two
+spellings of the same: both are read, the first is written. A line for which a model has no tensors means nothing to it,
+so that a family of many shapes has one table.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from txcalc.reference.parts import Part
 
 
 class Line(NamedTuple):
-    """One line: ``ours`` are several where a checkpoint holds them as one."""
+    """One line: ``ours`` are several where a checkpoint holds them as one, ``theirs`` where it holds them in pieces."""
 
     ours: tuple[str, ...]
-    theirs: str
+    theirs: tuple[str, ...]
     layout: Layout
 
     @classmethod
@@ -32,8 +34,17 @@ class Line(NamedTuple):
         """A line from its text."""
         left, right, *layout = re.split(r"  +", text.strip())
         first, *others = left.split("+")
-        stem = first.rpartition(".")[0]
-        return cls((first, *(f"{stem}.{other}" for other in others)), right, LAYOUTS[layout[0] if layout else ""])
+        return cls((first, *(_beside(first, other) for other in others)), tuple(right.split(" + ")), _layout(layout))
+
+
+def _beside(first: str, other: str) -> str:
+    """``a.b.q_proj`` and ``k_proj`` -> ``a.b.k_proj``."""
+    stem = first.split(".")[: -1 - other.count(".")]
+    return ".".join([*stem, other])
+
+
+def _layout(column: list[str]) -> Layout:
+    return LAYOUTS[column[0] if column else ""]
 
 
 class Table(NamedTuple):
@@ -56,6 +67,12 @@ class Table(NamedTuple):
         """A table from its lines."""
         lines = (Line.of(line) for line in text.splitlines() if line.strip())
         return cls(tuple(lines), base, older, not_weights)
+
+    def with_lines(self, text: str) -> Table:
+        """The same with other lines for those names that ``text`` has lines for."""
+        new = Table.of(text).lines
+        names = {name for line in new for name in line.ours}
+        return self._replace(lines=(*(line for line in self.lines if not names.intersection(line.ours)), *new))
 
 
 class Source(NamedTuple):
@@ -112,6 +129,9 @@ def _source(line: Line, parts: Mapping[str, Part], prefix: str, rest: str, part:
     if any(name not in parts for name in ours):
         return None
     shapes = tuple(parts[name].shape for name in ours)
-    each = range(shapes[0][0]) if "{e}" in line.theirs else (0,)
-    theirs = tuple(line.theirs.format(**part.numbers, e=e) + rest for e in each)
+    theirs = tuple(
+        pattern.format(**part.numbers, e=e) + rest
+        for pattern in line.theirs
+        for e in (range(shapes[0][0]) if "{e}" in pattern else (0,))
+    )
     return Source(theirs, ours, line.layout, Goal(shapes, part.sublayer))

@@ -1,0 +1,56 @@
+"""How checkpoints of each model type name their tensors: the only place that knows their spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Final
+
+from txcalc import architecture as arch
+from txcalc.errors import RequestError
+from txcalc.reference.names.table import Table
+
+_MODULES: Final = {
+    "llama": "llama mistral qwen2 qwen3 gemma gemma2 gemma3_text stablelm cohere olmo2 phi3 starcoder2",
+    "gpt": "gpt2 gpt_bigcode gptj gpt_neox opt bloom mpt falcon phi",
+    "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3",
+    "hybrids": "qwen3_next jamba mamba",
+    "encoders": "bert roberta albert distilbert",
+    "seq2seq": "t5 bart",
+    "towers": "gemma3",
+}
+MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
+
+# A decoder that is published with a classifier; T5's and BART's has a layer of its own.
+_CLASSIFIER: Final = """
+    head.matrix          score.weight
+    head.bias            score.bias
+    head.matrix          qa_outputs.weight
+    head.bias            qa_outputs.bias
+    head.dense.linear    classification_head.dense
+    head.matrix          classification_head.out_proj.weight
+    head.bias            classification_head.out_proj.bias
+    head.matrix          classifier.weight
+    head.bias            classifier.bias
+"""
+
+
+def table_of(model: arch.Model) -> Table:
+    """The names of a model's type.
+
+    Raises:
+        RequestError: no table for this type.
+    """
+    kind = model.model_type
+    if kind not in MODULE_OF:
+        near = get_close_matches(kind, MODULE_OF, n=3)
+        hint = (
+            f"nearest types with known names: {', '.join(near)}" if near else f"known: {', '.join(sorted(MODULE_OF))}"
+        )
+        raise RequestError(f"how checkpoints of {kind} name their tensors is not known", hint)
+    module = import_module(f"txcalc.reference.names.{MODULE_OF[kind]}")
+    found: Table | Callable[[arch.Model], Table] = module.TABLES[kind]
+    table = found if isinstance(found, Table) else found(model)
+    classifier = model.head is not None and model.head.kind == "classifier"
+    return table.with_lines(_CLASSIFIER) if classifier and model.main.role == "decoder" else table
