@@ -54,8 +54,8 @@ def _table(answer: Answer, explained: bool, out: TextIO) -> None:
         print_rich(answer, out)
     else:
         print("\n\n".join([answer.title, *(_plain(section) for section in answer.sections)]), file=out)
-    for note in answer.notes:
-        print(f"\nnote: {note}", file=out)
+    if answer.notes:
+        print("", *(f"note: {note}" for note in answer.notes), sep="\n", file=out)
 
 
 def _plain(section: Section) -> str:
