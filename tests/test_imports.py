@@ -68,6 +68,7 @@ def test_the_rule_notices_a_forbidden_import(tmp_path: Path) -> None:
         ["params", "llama3-8b"],
         ["params", "llama3-8b", "--json"],
         ["kvcache", "--ctx", "32k", "--gqa", "8"],
+        ["flops", "llama3-8b", "--convention", "all", "--tokens", "15T", "--gpu", "h100-sxm", "--mfu", "0.4"],
         ["cards"],
     ],
     ids=" ".join,

@@ -5,9 +5,8 @@ Every figure has its source there; one that was not read is null, and asking for
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+import os
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from txcalc.errors import RequestError
@@ -20,7 +19,7 @@ DTYPES: Final = {
     "int8": "int8_TOPS",
     "fp4": "fp4_TFLOPS",
 }
-_FILE: Final = Path(__file__).parent / "hardware.yaml"
+_FILE: Final = os.path.join(os.path.dirname(__file__), "hardware.yaml")
 
 
 class Peak(Record):
@@ -62,7 +61,8 @@ def devices() -> dict[str, Device]:
     """Every known accelerator by id."""
     from txcalc.cards.yaml_subset import load
 
-    document = load(_FILE.read_text(encoding="utf-8"), max_depth=6)
+    with open(_FILE, encoding="utf-8") as file:
+        document = load(file.read(), max_depth=6)
     return {entry["id"]: _device(entry) for entry in document["devices"]}
 
 
@@ -75,6 +75,8 @@ def device(name: str) -> Device:
     known, wanted = devices(), name.strip().lower().replace("_", "-").replace(" ", "-")
     if wanted in known:
         return known[wanted]
+    from difflib import get_close_matches
+
     near = [each for each in known if wanted and each.startswith(wanted)]
     near = near or get_close_matches(wanted, known, n=3, cutoff=0.5)
     hint = f"did you mean: {', '.join(near[:4])}" if near else "for example h100-sxm, a100-80-sxm, rtx4090, tpuv5e"

@@ -18,6 +18,7 @@ COMMANDS = {
     "params, table": ["-m", "txcalc", "params", "llama3-8b"],
     "params, --json": ["-m", "txcalc", "params", "llama3-8b", "--json"],
     "kvcache, table": ["-m", "txcalc", "kvcache", "--ctx", "32k", "--gqa", "8"],
+    "flops, table": ["-m", "txcalc", "flops", "llama3-8b"],
 }
 TARGETS = {"params, table": 12, "params, --json": 8}
 

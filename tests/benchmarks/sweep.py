@@ -1,6 +1,6 @@
 """10,000 what-if shapes through the Python API: seconds in all, and whether memory stays flat.
 
-    python tests/benchmarks/sweep.py [shapes]
+python tests/benchmarks/sweep.py [shapes]
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ def main() -> None:
 
 
 def one(index: int) -> int:
-    """Parameters and cache of one shape, both trees evaluated."""
+    """Parameters, cache and FLOPs of one shape, every tree evaluated."""
     model = txcalc.architecture_of(shape(index))
     size = txcalc.params(model).figures()["params.total"]
     cache = txcalc.kv_cache(model, ctx=32_768).figures()["kv_cache.total_bytes"]
-    return int(size) + int(cache)
+    matmul = txcalc.flops(model, seq=8192).find("flops.matmul").value
+    return int(size) + int(cache) + int(matmul)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import txcalc
 from txcalc.configs import architecture_of
 from txcalc.errors import RequestError
-from txcalc.formulas.flop_conventions import NAMES, conventions
+from txcalc.formulas.flop_conventions import PRESETS, conventions
+from txcalc.formulas.flops_work import CONVENTIONS as NAMES
 from txcalc.result import Node
 
 S = 2048
@@ -213,6 +214,11 @@ def test_recomputation_costs_what_runs_again() -> None:
     none = values(llama3_8b(), seq=S)["executed"]
     assert full - none == layers - down
     assert selective - none == ATTENTION * S // 3
+
+
+def test_the_names_that_the_command_line_offers() -> None:
+    assert (*PRESETS, "executed") == NAMES
+    assert [node.name for node in conventions(llama3_8b(), seq=8)] == list(NAMES)
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------

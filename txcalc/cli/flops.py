@@ -9,9 +9,7 @@ from txcalc.architecture import Model
 from txcalc.cli.flops_options import DEFAULT_SEQ, add_convention, add_run, add_workload, machine_of
 from txcalc.cli.options import add_model, add_output, load_model, model_facts, title
 from txcalc.errors import UsageError
-from txcalc.formulas.flop_conventions import conventions
 from txcalc.formulas.flops import flops
-from txcalc.formulas.training_run import training_run
 from txcalc.formulas.workload import context_warnings
 from txcalc.report import Answer
 from txcalc.report.document import Section
@@ -110,6 +108,8 @@ def _seq(model_lengths: dict[str, int]) -> int | None:
 def _conventions(model: Model, options: argparse.Namespace, lengths: dict[str, int]) -> list[Node]:
     if options.convention is None:
         return []
+    from txcalc.formulas.flop_conventions import conventions
+
     names = None if options.convention == "all" else [options.convention]
     return conventions(
         model,
@@ -124,6 +124,8 @@ def _conventions(model: Model, options: argparse.Namespace, lengths: dict[str, i
 def _run(model: Model, options: argparse.Namespace, lengths: dict[str, int]) -> Node | None:
     if options.tokens is None:
         return None
+    from txcalc.formulas.training_run import training_run
+
     convention = options.convention if options.convention not in (None, "all") else "matmul-full"
     return training_run(
         model,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from txcalc import units
 from txcalc.cli.options import add_length, add_positive, named
 from txcalc.errors import UsageError
-from txcalc.formulas.flop_conventions import NAMES
-from txcalc.formulas.flops_work import LATENTS, LOGITS, MASKS, PHASES, ROUTINGS
-from txcalc.formulas.recomputation import RECOMPUTES
-from txcalc.formulas.training_run import Machine
-from txcalc.hardware import DTYPES, device
+from txcalc.formulas.flops_work import CONVENTIONS, LATENTS, LOGITS, MASKS, PHASES, RECOMPUTES, ROUTINGS
+from txcalc.hardware import DTYPES
+
+if TYPE_CHECKING:
+    from txcalc.formulas.training_run import Machine
 
 DEFAULT_SEQ: Final = 2048
 
@@ -36,7 +36,9 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
 def add_convention(parser: argparse.ArgumentParser) -> None:
     """Whose FLOPs."""
     group = parser.add_argument_group("conventions of training FLOPs")
-    group.add_argument("--convention", metavar="NAME", type=_convention, help=f"all, or one of {', '.join(NAMES)}")
+    group.add_argument(
+        "--convention", metavar="NAME", type=_convention, help=f"all, or one of {', '.join(CONVENTIONS)}"
+    )
     group.add_argument(
         "--recompute", choices=RECOMPUTES, default="none", help="activations made again: counts in executed and HFU"
     )
@@ -67,6 +69,9 @@ def machine_of(options: argparse.Namespace) -> Machine | None:
         return None
     if options.mfu is not None and options.tokens_per_second is not None:
         raise UsageError("--mfu and --tokens-per-second are both given", "the second gives the first: keep one")
+    from txcalc.formulas.training_run import Machine
+    from txcalc.hardware import device
+
     return Machine(
         device=device(options.gpu),
         count=options.gpus or 1,
@@ -79,8 +84,8 @@ def machine_of(options: argparse.Namespace) -> Machine | None:
 
 def _convention(text: str) -> str:
     name = text.lower()
-    if name != "all" and name not in NAMES:
-        raise UsageError(f"--convention: {text!r} is not one", f"known: all, {', '.join(NAMES)}")
+    if name != "all" and name not in CONVENTIONS:
+        raise UsageError(f"--convention: {text!r} is not one", f"known: all, {', '.join(CONVENTIONS)}")
     return name
 
 

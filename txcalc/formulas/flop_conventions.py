@@ -15,7 +15,8 @@ from txcalc.errors import RequestError
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flop_facts import Facts, require_one_text_stack
 from txcalc.formulas.flops_question import question, require_one_of
-from txcalc.formulas.recomputation import RECOMPUTES, Recompute, recomputed
+from txcalc.formulas.flops_work import RECOMPUTES, Recompute
+from txcalc.formulas.recomputation import recomputed
 from txcalc.record import Record
 from txcalc.result import Node, leaf, total
 
@@ -299,4 +300,3 @@ PRESETS: Final[Mapping[str, Convention]] = {
         ),
     )
 }
-NAMES: Final = (*PRESETS, "executed")

@@ -16,12 +16,28 @@ Mask = Literal["full", "half", "exact"]
 Routing = Literal["routed", "all_experts"]
 Latent = Literal["expanded", "absorbed"]
 Logits = Literal["all", "last"]
+Recompute = Literal["none", "selective", "full"]
 
 PHASES: Final = ("forward", "prefill", "decode", "train")
 MASKS: Final = ("full", "half", "exact")
 ROUTINGS: Final = ("routed", "all_experts")
 LATENTS: Final = ("expanded", "absorbed")
 LOGITS: Final = ("all", "last")
+RECOMPUTES: Final = ("none", "selective", "full")
+CONVENTIONS: Final = (
+    "matmul-full",
+    "matmul-causal",
+    "palm",
+    "kaplan",
+    "gpt3-6nd",
+    "chinchilla",
+    "megatron",
+    "torchtitan",
+    "narayanan-hw",
+    "korthikanti",
+    "hf-trainer",
+    "executed",
+)
 
 
 class Work(Record):

@@ -7,16 +7,12 @@ in a matrix whose output nobody keeps, that matrix does not run again (torch's n
 
 from __future__ import annotations
 
-from typing import Final, Literal
-
 from txcalc.architecture import Layer, MixtureOfExperts, Model
 from txcalc.formulas.flops import forward_flops, pruned
 from txcalc.formulas.flops_attention import PRODUCTS
 from txcalc.formulas.flops_question import Question
 from txcalc.formulas.flops_sublayers import sublayer_flops
-
-Recompute = Literal["none", "selective", "full"]
-RECOMPUTES: Final = ("none", "selective", "full")
+from txcalc.formulas.flops_work import Recompute
 
 
 def recomputed(model: Model, asked: Question, recompute: Recompute) -> int:

@@ -12,8 +12,8 @@ from txcalc.architecture import Model
 from txcalc.errors import RequestError
 from txcalc.expression import ceil_div, symbol
 from txcalc.formulas.flop_conventions import conventions
+from txcalc.formulas.flops_work import Recompute
 from txcalc.formulas.params import params
-from txcalc.formulas.recomputation import Recompute
 from txcalc.formulas.workload import require_positive
 from txcalc.hardware import Device
 from txcalc.record import Record
