@@ -172,6 +172,49 @@ def test_recurrent_decode(config: dict[str, Any]) -> None:
     assert counted_ - found == decode_difference(config, 2)
 
 
+SIGLIP = {
+    "model_type": "siglip_vision_model",
+    "architectures": ["SiglipVisionModel"],
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 16,
+    "patch_size": 4,
+}
+GEMMA3_IMAGES = {
+    "model_type": "gemma3",
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "mm_tokens_per_image": 4,
+    "image_token_index": 7,
+    "text_config": {**GEMMA3, "num_hidden_layers": 2},
+    "vision_config": {**SIGLIP, "vision_use_head": False},
+}
+
+
+def test_a_vision_tower_with_its_pooling() -> None:
+    """Backward: 2x, but 1x for the convolution on the pixels."""
+    model = flop_counter.model_of(SIGLIP)
+    pixels = torch.zeros(3, 3, 16, 16, device="meta")
+    products, convolution = flop_counter.backward(model, "pooler_output", pixel_values=pixels)
+    found = ours(SIGLIP, batch=3, phase="train")
+    assert found["flops.forward"] == flop_counter.forward(model, pixel_values=pixels)
+    assert found["flops.backward"] == products + convolution
+    assert convolution == 2 * 3 * 16 * 3 * 4 * 4 * 32
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_images_run_through_the_tower_and_the_connector(images: int) -> None:
+    """Each image is 4 of the 12 tokens of its sequence."""
+    ids = torch.zeros(2, 12, dtype=torch.long)
+    ids[:, 2 : 2 + 4 * images] = 7
+    inputs = {"input_ids": ids, "token_type_ids": (ids == 7).long()}
+    if images:
+        inputs["pixel_values"] = torch.zeros(2 * images, 3, 16, 16)
+    counted_ = flop_counter.on_cpu(GEMMA3_IMAGES, **inputs)
+    assert ours(GEMMA3_IMAGES, batch=2, seq=12, images=images)["flops.matmul"] == counted_
+
+
 @given(
     heads=st.sampled_from([(4, 1), (4, 2), (4, 4), (6, 3)]),
     width=st.integers(1, 4),

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import transformers
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import masking_utils
 
@@ -54,12 +55,12 @@ def forward(model: Any, **inputs: Any) -> int:
     return int(counter.get_total_flops())
 
 
-def backward(model: Any, **inputs: Any) -> tuple[int, int]:
-    """(products, convolutions): FLOPs of the backward pass from the first output, every parameter trained."""
+def backward(model: Any, output: str | int = 0, **inputs: Any) -> tuple[int, int]:
+    """(products, convolutions): FLOPs of the backward pass from one output, every parameter trained."""
     with no_values_read():
-        output = model(**inputs)[0]
+        found = model(**inputs)[output]
     with FlopCounterMode(display=False) as counter:
-        output.sum().backward()
+        found.sum().backward()
     convolutions = counter.get_flop_counts()["Global"].get(CONVOLUTION_BACKWARD, 0)
     return int(counter.get_total_flops()) - convolutions, convolutions
 
@@ -71,4 +72,14 @@ def decode(model: Any, *, batch: int, ctx: int) -> int:
         name = "cache_params" if "cache_params" in cache else "past_key_values"
         with FlopCounterMode(display=False) as counter:
             model(input_ids=tokens(batch, 1), use_cache=True, **{name: cache[name]})
+    return int(counter.get_total_flops())
+
+
+def on_cpu(config: dict[str, Any], **inputs: Any) -> int:
+    """FLOPs of one forward pass of a tiny model with real tensors, where the model reads values; eager attention,
+    because the fused kernel on CPU counts nothing."""
+    made = transformers.AutoConfig.for_model(**config)
+    model = getattr(transformers, config["architectures"][0])._from_config(made, attn_implementation="eager").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(**inputs)
     return int(counter.get_total_flops())
