@@ -34,7 +34,9 @@ def _llama(r: Reader) -> Model:
 
 def _mistral(r: Reader) -> Model:
     r.ignore("sliding_window_size", "attention_sink_size")  # settings of one runtime
-    return llama_like(r, default_windows=["sliding_attention"] * r.layers(), head={"prefix": "Mistral"})
+    kinds = ["sliding_attention" if r.optional_integer("sliding_window") else "full_attention"] * r.layers()
+    r.unused("layer_types", kinds, None)  # one window for all layers; alternating ones are ministral
+    return llama_like(r, default_windows=kinds, head={"prefix": "Mistral"})
 
 
 TYPES: Final = {
