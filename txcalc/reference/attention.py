@@ -19,7 +19,7 @@ from txcalc.reference.content_positions import DisentangledScores, RelativeKeySc
 from txcalc.reference.context import Context, Keys
 from txcalc.reference.masks import mask_for
 from txcalc.reference.norms import HeadNorm, normalise, optional_norm
-from txcalc.reference.positions import RelativeBias, alibi_bias
+from txcalc.reference.positions import RelativeBias, alibi_bias, alibi_slopes
 from txcalc.reference.rotary import rotate
 from txcalc.reference.sublayer import Sublayer
 from txcalc.reference.support import not_built
@@ -71,10 +71,7 @@ class SelfAttention(Sublayer):
         if self.a.qk_norm is not None and self.a.qk_norm.v_norm:
             v_BTKH = normalise(v_BTKH, "rmsnorm", self.a.qk_norm.eps).to(v_BTKH.dtype)
         new = (self._placed(k_BTKH, self.k_norm, context).transpose(1, 2), v_BTKH.transpose(1, 2))
-        if kept is not None:
-            keys = kept.extend(new, context)
-        else:
-            keys = Keys(new, context.positions_BT if self.a.causal else context.real_positions(), fresh=True)
+        keys = kept.extend(new, context) if kept is not None else fresh_keys(new, context, causal=self.a.causal)
         if self.keeps_keys:
             context.kept_keys[context.layer] = keys
         return keys
@@ -139,12 +136,15 @@ class SelfAttention(Sublayer):
 
     def _bias(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor | None:
         """What positions add to the scores, [1 or B, N, T, S]; shared by the layers that add the same."""
-        position, q_BT, k_BS = self.a.position, context.positions_BT, keys.positions_BS
-        bias: Tensor
+        position = self.a.position
+        if position is None or isinstance(position, arch.Rotary):
+            return None
+        q_BT, k_BS = context.positions_BT, keys.positions_BS
         match position:
             case arch.Alibi():
                 heads = self.a.num_attention_heads
-                bias = context.once((position, keys.layout), lambda: alibi_bias(position, heads, q_BT, k_BS))
+                slopes_N = context.constant((position, heads), lambda: alibi_slopes(heads, position.max_bias))
+                bias = context.once((position, keys.layout), lambda: alibi_bias(position, slopes_N, q_BT, k_BS))
                 return bias * self.scale if position.before_scaling else bias
             case arch.RelativeBias(table="layer"):
                 assert self.relative_bias is not None
@@ -156,8 +156,6 @@ class SelfAttention(Sublayer):
                 return bias
             case arch.Disentangled() | arch.RelativeKeys():
                 return self.scale * self._content_bias(q_BNTH, keys, context)
-            case _:
-                return None
 
     def _content_bias(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor:
         """Scores of queries and keys with vectors of their distance, unscaled: [B, N, T, S]."""
@@ -221,6 +219,11 @@ class CrossAttention(Sublayer):
         """Keys and values of every source token."""
         K = self.a.num_key_value_heads
         return SourceCache(spec, ((K, self.a.head_dim), (K, self.a.v_head_dim)))
+
+
+def fresh_keys(new: tuple[Tensor, ...], context: Context, *, causal: bool) -> Keys:
+    """The keys of a pass without a cache. Padding is named where a mask cannot tell it from what came before."""
+    return Keys(new, lambda: context.positions_BT if causal else context.real_positions(), fresh=True)
 
 
 def split_heads(x_BTC: Tensor, heads: int) -> Tensor:

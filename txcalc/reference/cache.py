@@ -7,7 +7,7 @@ oldest. A state has a fixed size however long the sequence grows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -125,14 +125,15 @@ class PlaceCache:
         Raises:
             RequestError: more tokens than the cache was made for.
         """
+        if context.starts_B is not None:
+            return self._extend_in_place(new, context, context.starts_B)
         longest = max(start + count for start, count in zip(context.starts, context.counts, strict=True))
         if longest > self.ctx:
             raise RequestError(f"token {longest} does not fit a cache made for {self.ctx}", "make it with a larger ctx")
         fresh = max(context.starts) == 0 and context.tokens > 1
         if fresh:
-            keys = Keys(new, context.positions_BT, fresh=True)
             self._write(new, context)
-            return keys
+            return Keys(new, lambda: context.positions_BT, fresh=True)
         if context.tokens > 1 and self.ring:
             keys = self._kept_and(new, context)
             self._write(new, context)
@@ -149,35 +150,52 @@ class PlaceCache:
         if complete and self.chunked:
             places = newest[0] % self.capacity + 1  # places behind it are the last chunk's
         layout = ("kept", self.capacity, places)
-        positions_BS = context.once(layout, lambda: self._held(newest, places, context))
-        return Keys(self._read(places), positions_BS, complete=complete, layout=layout)
+
+        def positions() -> Tensor:
+            return context.once(layout, lambda: self._held(_column(newest, context), places))
+
+        return Keys(self._read(places), positions, complete=complete, layout=layout)
+
+    def _extend_in_place(self, new: tuple[Tensor, ...], context: Context, starts_B: Tensor) -> Keys:
+        """One token a row at places that only the device knows; all places are returned, a mask tells which count."""
+        places_B = starts_B % self.capacity
+        rows_B = context.once("rows", lambda: torch.arange(len(places_B), device=context.device))
+        for store, x_BK1H in zip(self.stores, new, strict=True):
+            store.write_pairs(rows_B, places_B, x_BK1H[:, :, 0])
+        layout = ("in place", self.capacity)
+
+        def positions() -> Tensor:
+            return context.once(layout, lambda: self._held(starts_B[:, None], self.capacity))
+
+        return Keys(self._read(self.capacity), positions, layout=layout)
 
     def _kept_and(self, new: tuple[Tensor, ...], context: Context) -> Keys:
         """What a ring held before, then the new tokens, which may push each other out: a copy."""
         newest = [start - 1 for start in context.starts]
         places = min(max(newest) + 1, self.capacity)
         layout = ("kept and new", self.capacity, places)
-        positions_BS = context.once(layout, lambda: self._held_and_new(newest, places, context))
         kept = self._read(places)
         both = tuple(torch.cat((old, x.to(old.dtype)), dim=2) for old, x in zip(kept, new, strict=True))
-        return Keys(both, positions_BS, layout=layout)
+
+        def positions() -> Tensor:
+            return context.once(layout, lambda: self._held_and_new(newest, places, context))
+
+        return Keys(both, positions, layout=layout)
 
     def _read(self, places: int) -> tuple[Tensor, ...]:
         return tuple(store.read(places) for store in self.stores)
 
-    def _held(self, newest: list[int], places: int, context: Context) -> Tensor:
+    def _held(self, newest_B1: Tensor, places: int) -> Tensor:
         """The position of the token in each place, [1 or B, places], -1 where there is none.
 
         With the newest token at p, place s holds the last position up to p that is s modulo the capacity:
         p - (p - s) mod capacity.
         """
-        same = len(set(newest)) == 1
-        newest_B1 = torch.tensor(newest[:1] if same else newest, device=context.device)[:, None]
-        places_S = torch.arange(places, device=context.device)
+        places_S = torch.arange(places, device=newest_B1.device)
         return (newest_B1 - (newest_B1 - places_S) % self.capacity).clamp_min(-1)
 
     def _held_and_new(self, newest: list[int], places: int, context: Context) -> Tensor:
-        held, new = self._held(newest, places, context), context.real_positions()
+        held, new = self._held(_column(newest, context), places), context.real_positions()
         rows = max(held.shape[0], new.shape[0])
         return torch.cat((held.expand(rows, -1), new.expand(rows, -1)), dim=1)
 
@@ -216,6 +234,12 @@ class PlaceCache:
 
     def reset(self) -> None:
         """Forget everything: places are read only up to what was written."""
+
+
+def _column(newest: list[int], context: Context) -> Tensor:
+    """One number a row, [B, 1], or [1, 1] where all are the same."""
+    same = len(set(newest)) == 1
+    return torch.tensor(newest[:1] if same else newest, device=context.device)[:, None]
 
 
 # ---- states and sources ---------------------------------------------------------------------------------------------
@@ -286,6 +310,7 @@ class DecoderCache:
     spec: CacheSpec
     layers: list[list[Entry | None]]
     lengths: list[int] = field(default_factory=list)
+    constants: dict[Hashable, Tensor] = field(default_factory=dict)  # of the passes: rotary frequencies, slopes
 
     def __post_init__(self) -> None:
         self.lengths = self.lengths or [0] * self.spec.batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from txcalc import architecture as arch
 from txcalc.reference.backends import Backend
-from txcalc.reference.rotary import Turns, turns
+from txcalc.reference.rotary import Turns, depends_on_length, frequencies_of, turns
 
 Made = TypeVar("Made")
 
@@ -19,16 +19,21 @@ Made = TypeVar("Made")
 class Keys(NamedTuple):
     """What queries may look at: tensors [B, K, S, width] (keys and values, or one latent), and where they stand.
 
-    ``positions_BS`` [1 or B, S]: -1 marks an empty or padded place. ``fresh``: the keys are the query tokens
-    themselves and nothing came before, so the lower triangle is the whole mask. ``complete``: one query token, and
-    every key is one that it may see. ``layout`` names the arrangement, so that a mask is made once for all layers.
+    ``positions`` makes ``positions_BS``, for those who need it. ``fresh``: the keys are the query tokens themselves
+    and nothing came before, so the lower triangle is the whole mask. ``complete``: one query token, and every key is
+    one that it may see. ``layout`` names the arrangement, so that a mask is made once for all layers.
     """
 
     tensors: tuple[Tensor, ...]
-    positions_BS: Tensor
+    positions: Callable[[], Tensor]
     fresh: bool = False
     complete: bool = False
     layout: Hashable = "fresh"
+
+    @property
+    def positions_BS(self) -> Tensor:
+        """Where the keys stand, [1 or B, S]; -1 marks an empty or padded place."""
+        return self.positions()
 
 
 class Source(NamedTuple):
@@ -46,6 +51,8 @@ class Context:
     ``starts``: tokens of each row that came before; ``counts``: real tokens of each row among these T, the rest being
     padding on the right. Both are plain integers, so that no decision waits for a device. ``length``: how long the
     sequence may become (see ``rotary.turns``). ``weights`` collects attention weights where they are asked for.
+    ``starts_B`` [B]: the same as ``starts`` on the device, for a step that is recorded once and played back (see
+    ``graph``): then nothing may depend on the integers.
     """
 
     starts: tuple[int, ...]
@@ -55,12 +62,14 @@ class Context:
     backend: Backend
     length: int
     dropout: float = 0.0
+    starts_B: Tensor | None = None
     source: Source | None = None
     weights: dict[tuple[int, str], Tensor] | None = None
     layer: int = 0
     kept_keys: dict[int, Keys] = field(default_factory=dict)  # of layers that later layers read (kv_source)
     tables: dict[str, Any] = field(default_factory=dict)  # of the stack: relative bias, disentangled positions
     memo: dict[Hashable, Any] = field(default_factory=dict)
+    constants: dict[Hashable, Tensor] = field(default_factory=dict)  # a cache's: made once for all its passes
 
     @property
     def start(self) -> int | None:
@@ -79,6 +88,12 @@ class Context:
         made: Made = self.memo[key]
         return made
 
+    def constant(self, key: Hashable, make: Callable[[], Sequence[float]]) -> Tensor:
+        """Numbers that never change, as a tensor on the device, made once for all passes with one cache."""
+        if key not in self.constants:
+            self.constants[key] = torch.tensor(make(), device=self.device)
+        return self.constants[key]
+
     @property
     def positions_BT(self) -> Tensor:
         """Where the query tokens stand, [1 or B, T]."""
@@ -86,6 +101,8 @@ class Context:
 
     def _positions(self) -> Tensor:
         steps_T = torch.arange(self.tokens, device=self.device)
+        if self.starts_B is not None:
+            return self.starts_B[:, None] + steps_T
         if self.start is not None:
             return (steps_T + self.start)[None]
         return torch.tensor(self.starts, device=self.device)[:, None] + steps_T
@@ -104,4 +121,7 @@ class Context:
 
     def turns(self, rotary: arch.Rotary, dtype: torch.dtype) -> Turns:
         """Rotary cosines and sines of the query tokens, shared by all layers with the same setting."""
-        return self.once((rotary, dtype), lambda: turns(rotary, self.positions_BT, self.length, dtype))
+        length = self.length if depends_on_length(rotary) else 0
+        frequencies = self.constant((rotary, length), lambda: frequencies_of(rotary, length)[0])
+        size = frequencies_of(rotary, length)[1]
+        return self.once((rotary, dtype), lambda: turns(self.positions_BT, frequencies, size, dtype))

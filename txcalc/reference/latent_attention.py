@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from txcalc import architecture as arch
-from txcalc.reference.attention import keeper, split_heads
+from txcalc.reference.attention import fresh_keys, keeper, split_heads
 from txcalc.reference.backends import Product, attend
 from txcalc.reference.cache import CacheSpec, PlaceCache
 from txcalc.reference.context import Context, Keys
@@ -49,9 +49,7 @@ class LatentAttention(Sublayer):
         if kept is not None:
             keys = kept.extend((latents_B1TR,), context)
         else:
-            keys = Keys(
-                (latents_B1TR,), context.positions_BT if self.a.causal else context.real_positions(), fresh=True
-            )
+            keys = fresh_keys((latents_B1TR,), context, causal=self.a.causal)
         absorb = context.backend.absorb and context.tokens == 1 and kept is not None
         out_BNTH = self.absorbed(q_BNTH, keys, context) if absorb else self.expanded(q_BNTH, keys, context)
         out_BTD: Tensor = self.o_proj(out_BNTH.transpose(1, 2).flatten(-2))

@@ -90,7 +90,7 @@ class LinearAttention(Sublayer):
         """A fixed decay a head and no normaliser (MiniMax-01, arXiv 2501.08313, section 2.2): [B, T, N, H] in fp32."""
         act = ACTIVATIONS[self.a.activation]
         q_BTNH, k_BTNH, v_BTNH = (act(x).float() for x in (q, k, v))
-        slopes = torch.tensor(alibi_slopes(self.a.num_heads, 8.0), device=q.device)
+        slopes = context.constant(("slopes", self.a.num_heads), lambda: alibi_slopes(self.a.num_heads, 8.0))
         decay_N11 = (-slopes * self.a.decay_scale).exp()[:, None, None]
 
         def step(s_BNHH: Tensor, t: int) -> tuple[Tensor, Tensor]:

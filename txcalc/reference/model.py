@@ -19,6 +19,7 @@ from txcalc.reference.heads import Head
 from txcalc.reference.initialise import initialise
 from txcalc.reference.padding import Rows
 from txcalc.reference.stack import Stack
+from txcalc.reference.support import not_built
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Transformer(nn.Module):
         last_only: bool = False,
         weights: bool = False,
         length: int = 0,
+        starts_B: Tensor | None = None,
     ) -> Output:
         """Tokens [B, T] (a vision model: images [B, channels, height, width]) -> hidden states and logits.
 
@@ -96,19 +98,20 @@ class Transformer(nn.Module):
         input, or ``encoded``: what ``encode`` made of it. ``seen_MD``: what ``tower`` made of images or sound, put in
         the places of the tokens where ``seen_BT`` is true. ``cache``: what came before; these tokens are added to it.
         ``last_only``: logits of each row's last token alone. ``weights``: return attention weights (eager only).
-        ``length``: how long the sequence may become, for rotary settings that depend on it.
+        ``length``: how long the sequence may become, for rotary settings that depend on it. ``starts_B``: see
+        ``graph.StepGraph``.
 
         Raises:
             RequestError: inputs that do not fit each other, the cache or the backend.
         """
         stack = self.main
-        x_BTD, rows, context = self._enter(stack, inputs, lengths, padding, token_types_BT, cache, length)
+        x_BTD, rows, context = self._enter(stack, inputs, lengths, padding, token_types_BT, cache, length, starts_B)
         context.source = self._source(source, source_lengths, encoded)
         context.weights = {} if weights else None
         if seen_MD is not None and seen_BT is not None:
             x_BTD = x_BTD.masked_scatter(rows.to_right(seen_BT)[..., None], seen_MD.to(x_BTD.dtype))
         hidden_BTD = stack(x_BTD, context, cache)
-        if cache is not None:
+        if cache is not None and starts_B is None:
             cache.advance(context.counts)
         return self._output(hidden_BTD, rows, context, last_only)
 
@@ -155,6 +158,7 @@ class Transformer(nn.Module):
         types_BT: Tensor | None = None,
         cache: DecoderCache | None = None,
         length: int = 0,
+        starts_B: Tensor | None = None,
     ) -> tuple[Tensor, Rows, Context]:
         """Inputs of a stack as its first hidden states [B, T, D], their rows, and the pass that they begin."""
         if not isinstance(stack.stack.embedding, arch.TokenEmbedding):
@@ -163,6 +167,7 @@ class Transformer(nn.Module):
             return x_BTD, rows, self._context(rows, cache, length)
         rows = Rows.of(inputs, lengths, padding)
         context = self._context(rows, cache, length)
+        context.starts_B = starts_B
         types_BT = None if types_BT is None else rows.to_right(types_BT)
         return stack.embedding(rows.tokens_BT, types_BT, context, self.table(stack.stack.role)), rows, context
 
@@ -179,6 +184,7 @@ class Transformer(nn.Module):
             backend=self.backend,
             length=length or (cache.spec.ctx if cache is not None else T),
             dropout=self.dropout if self.training else 0.0,
+            constants={} if cache is None else cache.constants,
         )
 
     def _source(self, source: Tensor | None, lengths: Sequence[int] | None, encoded: Source | None) -> Source | None:
@@ -231,6 +237,7 @@ def build(
     Raises:
         RequestError: the Architecture has something that is not built yet, or the backend is not known.
     """
+    not_built(model)
     chosen = backend if isinstance(backend, Backend) else Backend(backend)
     with torch.device("meta"):
         module = Transformer(model, backend=chosen, dropout=dropout)

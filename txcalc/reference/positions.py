@@ -38,12 +38,11 @@ def alibi_slopes(heads: int, max_bias: float) -> list[float]:
     return (slopes + between)[:heads]
 
 
-def alibi_bias(alibi: arch.Alibi, heads: int, q_BT: Tensor, k_BS: Tensor) -> Tensor:
+def alibi_bias(alibi: arch.Alibi, slopes_N: Tensor, q_BT: Tensor, k_BS: Tensor) -> Tensor:
     """-slope * distance for every pair, [1 or B, N, T, S] in fp32 (Press et al. 2022, section 3).
 
     ``rounded``: slope * key position in bfloat16, for a query anywhere: without the rounding it would be the same.
     """
-    slopes_N = torch.tensor(alibi_slopes(heads, alibi.max_bias), device=q_BT.device)
     if alibi.rounded:
         bias_BNS = slopes_N.bfloat16()[:, None] * k_BS[:, None, :].bfloat16()
         return bias_BNS[:, :, None].float().expand(-1, -1, q_BT.shape[-1], -1)

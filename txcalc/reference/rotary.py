@@ -17,13 +17,9 @@ from txcalc import architecture as arch
 Turns = tuple[Tensor, Tensor]  # cosines and sines, each [1 or B, T, 1, rotary_dim / 2]
 
 
-def turns(rotary: arch.Rotary, positions_BT: Tensor, length: int, dtype: torch.dtype) -> Turns:
-    """Cosines and sines of every position, [1 or B, T, 1, rotary_dim / 2].
-
-    ``length``: how long the sequence is or may become; dynamic NTK and LongRoPE choose their frequencies by it.
-    """
-    frequencies, size = _frequencies(rotary, length if depends_on_length(rotary) else 0)
-    angles = positions_BT[..., None].float() * torch.tensor(frequencies, device=positions_BT.device)
+def turns(positions_BT: Tensor, frequencies_R: Tensor, size: float, dtype: torch.dtype) -> Turns:
+    """Cosines and sines of every position, times ``size``: each [1 or B, T, 1, rotary_dim / 2]."""
+    angles = positions_BT[..., None].float() * frequencies_R
     return (angles.cos() * size).to(dtype)[:, :, None], (angles.sin() * size).to(dtype)[:, :, None]
 
 
@@ -50,8 +46,11 @@ def depends_on_length(rotary: arch.Rotary) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _frequencies(rotary: arch.Rotary, length: int) -> tuple[tuple[float, ...], float]:
-    """(radians per token of each pair, factor of cosines and sines); plain floats, so that no device holds them."""
+def frequencies_of(rotary: arch.Rotary, length: int) -> tuple[tuple[float, ...], float]:
+    """(radians per token of each pair, factor of cosines and sines), as plain numbers.
+
+    ``length``: how long the sequence is or may become; dynamic NTK and LongRoPE choose by it.
+    """
     scaling = rotary.scaling
     match scaling:
         case None:
