@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from txcalc import architecture as arch
 from txcalc.errors import RequestError
+from txcalc.reference.checkpoints import shape_of
 from txcalc.reference.model import Transformer
 from txcalc.reference.names import table_of
 from txcalc.reference.names.table import Source, Table, sources
@@ -40,10 +41,11 @@ def load_state_dict_from(
     plan = _Plan(model, architecture, table or table_of(architecture))
     keys = plan.keys_in(state)
     _refuse(architecture, plan.missing(keys), plan.surplus(state, keys), plan.misshapen(state, keys))
-    values = plan.values(state, keys)
-    _refuse(architecture, unlike=plan.unlike(state, keys, values))
-    for path, value in values.items():
-        _put(model, path, value)
+    _refuse(architecture, unlike=plan.unlike(state, keys))
+    for ways in plan.groups:
+        way = plan.present(ways, keys)[0]
+        for name, value in zip(way.ours, _read(way, state, keys), strict=True):
+            _put(model, plan.parts[name].path, value)
     return model
 
 
@@ -130,31 +132,21 @@ class _Plan:
             if all(name in keys for name in way.theirs):
                 ours = [torch.empty(shape, device="meta") for shape in way.goal.shapes]
                 for name, expected in zip(way.theirs, way.layout.write(ours, way.goal), strict=True):
-                    found = state[keys[name]]
-                    if found.shape != expected.shape:
-                        wrong.append(f"{keys[name]} is {list(found.shape)}, expected {list(expected.shape)}")
+                    found = shape_of(state, keys[name])
+                    if found != tuple(expected.shape):
+                        wrong.append(f"{keys[name]} is {list(found)}, expected {list(expected.shape)}")
         return list(dict.fromkeys(wrong))
 
-    def values(self, state: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, Tensor]:
-        """Path in our state dict -> tensor."""
-        values = {}
-        for ways in self.groups:
-            way = self.present(ways, keys)[0]
-            for name, value in zip(way.ours, _read(way, state, keys), strict=True):
-                values[self.parts[name].path] = value
-        return values
-
-    def unlike(self, state: Mapping[str, Tensor], keys: Mapping[str, str], values: Mapping[str, Tensor]) -> list[str]:
+    def unlike(self, state: Mapping[str, Tensor], keys: Mapping[str, str]) -> list[str]:
         """Second copies that differ from the first: the config says that they are one tensor."""
-        second: list[tuple[tuple[str, ...], Source]] = [
-            ((owner,), way) for owner, ways in self.again for way in self.present(ways, keys)
-        ]
-        second += [(way.ours, way) for ways in self.groups for way in self.present(ways, keys)[1:]]
+        first = {name: ways[0] for ways in (self.present(ways, keys) for ways in self.groups) for name in ways[0].ours}
+        second = [((owner,), way) for owner, ways in self.again for way in self.present(ways, keys)]
+        spelled = [(way.ours, way) for ways in self.groups for way in self.present(ways, keys)[1:]]
         return [
             f"{keys[way.theirs[0]]} differs from the tensor that it is tied to"
-            for ours, way in second
+            for ours, way in [*second, *spelled]
             for name, found in zip(ours, _read(way, state, keys), strict=True)
-            if not torch.equal(found, values[self.parts[name].path])
+            if not torch.equal(found, _read(first[name], state, keys)[first[name].ours.index(name)])
         ]
 
 

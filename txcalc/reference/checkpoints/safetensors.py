@@ -1,0 +1,129 @@
+"""safetensors files, one or several with an index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from txcalc.cards.files import read_mapping
+from txcalc.cards.safetensors_header import read_header
+from txcalc.configs.reader import shown
+from txcalc.errors import ModelError
+from txcalc.reference.checkpoints.checkpoint import Checkpoint, mapped, view
+
+DTYPES: Final = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+INDEX: Final = "model.safetensors.index.json"
+SINGLE: Final = "model.safetensors"
+_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt")
+
+
+class SafetensorsFile(Checkpoint):
+    """One .safetensors file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.header = read_header(path)
+        self.memory = mapped(path)
+        self.dtype = _most([(each.numel, each.dtype) for each in self.header.tensors.values()])
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.header.tensors[name]
+        if tensor.dtype not in DTYPES:
+            raise ModelError(f"{self.path}: tensor {shown(name)} is {tensor.dtype}, which torch has no type for")
+        return view(self.memory, tensor.start, tensor.end, DTYPES[tensor.dtype], tensor.shape)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor, from the header alone."""
+        return self.header.tensors[name].shape
+
+    def names(self) -> Iterator[str]:
+        """Every tensor's name."""
+        return iter(self.header.tensors)
+
+
+class ShardedFiles(Checkpoint):
+    """Several files, and an index that says which tensor is in which."""
+
+    def __init__(self, index: str) -> None:
+        self.index = index
+        where = _weight_map(index)
+        directory = os.path.dirname(index)
+        self.files = {name: SafetensorsFile(os.path.join(directory, name)) for name in sorted(set(where.values()))}
+        for name, file in where.items():
+            if name not in self.files[file].header.tensors:
+                raise ModelError(f"{index}: tensor {shown(name)} is not in {file}", "fetch the files again")
+        self.where = {name: file for file, each in self.files.items() for name in each}
+        if unlisted := [name for name in self.where if name not in where]:
+            raise ModelError(f"{index} does not list tensor {shown(unlisted[0])} of {self.where[unlisted[0]]}")
+        self.dtype = _most([(f.numel, n) for f in self.files.values() for n in [_name_of(f.dtype)]])
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.files[self.where[name]][name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor, from its file's header."""
+        return self.files[self.where[name]].shape(name)
+
+    def names(self) -> Iterator[str]:
+        """Every tensor's name, file by file."""
+        return iter(self.where)
+
+
+def open_directory(directory: str) -> Checkpoint:
+    """The weights of a directory: its index with all shards, or its one file.
+
+    Raises:
+        ModelError: there are none, only pickles, or an index that does not fit its files.
+    """
+    index, single = os.path.join(directory, INDEX), os.path.join(directory, SINGLE)
+    if os.path.exists(index):
+        return ShardedFiles(index)
+    if os.path.exists(single):
+        return SafetensorsFile(single)
+    try:
+        files = sorted(os.listdir(directory))
+    except OSError:
+        files = []
+    found = [file for file in files if file.endswith(".safetensors")]
+    if len(found) == 1:
+        return SafetensorsFile(os.path.join(directory, found[0]))
+    pickles = [file for file in files if file.endswith(_PICKLES)]
+    if pickles and not found:
+        raise ModelError(
+            f"{directory} has no safetensors weights, only {pickles[0]}: a pickle can run code and is never read",
+            "look for a safetensors version of the model, or convert it where that is safe",
+        )
+    what = f"{len(found)} safetensors files and no {INDEX}" if found else "no weights"
+    raise ModelError(f"{directory} has {what}", f"generate needs {SINGLE}, or {INDEX} with its shards")
+
+
+def _weight_map(index: str) -> Mapping[str, str]:
+    """Tensor -> file, from an index whose files can only stand beside it."""
+    found = read_mapping(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise ModelError(f"{index} has no weight_map", "fetch the index again")
+    for name, file in found.items():
+        if not isinstance(file, str) or os.path.basename(file) != file or not file.endswith(".safetensors"):
+            raise ModelError(f"{index}: tensor {shown(name)} is in {shown(file)}; expected a .safetensors beside it")
+    return found
+
+
+def _most(counts: list[tuple[int, str]]) -> torch.dtype:
+    """The floating-point dtype of most elements; fp32 where there is none."""
+    total: dict[str, int] = {}
+    for numel, name in counts:
+        if name in DTYPES and DTYPES[name].is_floating_point:
+            total[name] = total.get(name, 0) + numel
+    return DTYPES[max(total, key=lambda name: total[name])] if total else torch.float32
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return next(name for name, each in DTYPES.items() if each == dtype)
