@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.oracles import flop_counter
-from txcalc.architecture import Mamba, Mamba2
+from txcalc.architecture import GatedDeltaNet, Mamba
 from txcalc.configs import architecture_of
 from txcalc.formulas.flops import flops, pruned
 
@@ -150,26 +150,25 @@ def test_recurrent_backward_without_convolutions(config: dict[str, Any]) -> None
     assert 2 * (int(forward.value) - int(convolutions.value)) == backward
 
 
-def decode_difference(config: dict[str, Any], batch: int) -> int:
+def decode_difference(config: dict[str, Any]) -> int:
     """What transformers' decode step counts above ours, by hand: its convolution runs at two positions and keeps one
-    (2 * channels * kernel each), and it writes the delta rule's 6 * key * value a head as multiply and sum."""
+    (2 * channels * kernel each), and it reads Mamba's state by a product (2 * channels * state)."""
     model, difference = architecture_of(config), 0
     for layer, count in zip(model.main.layers, model.main.counts(), strict=True):
         for mixer in layer.sublayers():
             if isinstance(mixer, Mamba):
-                difference += count * 2 * mixer.intermediate_size * mixer.conv_kernel
-            assert not isinstance(mixer, Mamba2)
-    if config["model_type"] == "qwen3_next":
-        channels, kernel, heads, layers = 2 * 2 * 8 + 4 * 12, 4, 4, 3
-        difference += layers * (2 * channels * kernel - heads * 6 * 8 * 12)
-    return batch * difference
+                difference += count * 2 * mixer.intermediate_size * (mixer.conv_kernel + mixer.state_size)
+            elif isinstance(mixer, GatedDeltaNet):
+                channels = 2 * mixer.num_k_heads * mixer.head_k_dim + mixer.num_v_heads * mixer.head_v_dim
+                difference += count * 2 * channels * mixer.conv_kernel
+    return difference
 
 
 @pytest.mark.parametrize("config", RECURRENT, ids=name_of)
 def test_recurrent_decode(config: dict[str, Any]) -> None:
     counted_ = flop_counter.decode(flop_counter.model_of(config), batch=2, ctx=5)
     found = ours(config, batch=2, ctx=5, phase="decode")["flops.matmul"]
-    assert counted_ - found == decode_difference(config, 2)
+    assert counted_ - found == 2 * decode_difference(config)
 
 
 SIGLIP = {

@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> Answer:
         images=options.images,
         moe=options.moe,
         mla=options.mla,
+        scan=options.scan,
     )
     counted = _conventions(model, options, lengths)
     whole = _run(model, options, lengths)
@@ -165,7 +166,14 @@ def _inputs(options: argparse.Namespace, lengths: dict[str, int]) -> dict[str, A
     inputs: dict[str, Any] = {**lengths, "batch": options.batch, "phase": _phase(options), "mask": options.mask}
     optional = ("source_seq", "images", "logits", "convention", "tokens", "gpu", "gpus", "mfu", "price")
     chosen = {name: getattr(options, name) for name in optional if getattr(options, name) is not None}
-    return {**inputs, "moe": options.moe, "mla": options.mla, "recompute": options.recompute, **chosen}
+    return {
+        **inputs,
+        "moe": options.moe,
+        "mla": options.mla,
+        "scan": options.scan,
+        "recompute": options.recompute,
+        **chosen,
+    }
 
 
 def _title(model: Model, options: argparse.Namespace, lengths: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from txcalc import units
 from txcalc.cli.options import add_length, add_positive, named
 from txcalc.errors import UsageError
-from txcalc.formulas.flops_work import CONVENTIONS, LATENTS, LOGITS, MASKS, PHASES, RECOMPUTES, ROUTINGS
+from txcalc.formulas.flops_work import CONVENTIONS, LATENTS, LOGITS, MASKS, PHASES, RECOMPUTES, ROUTINGS, SCANS
 from txcalc.hardware import DTYPES
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mask", choices=MASKS, default="full", help="which scores count (default: the whole square)")
     group.add_argument("--logits", choices=LOGITS, help="default: last for prefill and decode, else all")
     group.add_argument("--moe", choices=ROUTINGS, default="routed", help="experts that run (default: those visited)")
+    group.add_argument("--scan", choices=SCANS, default="chunked", help="recurrent mixers (default: in chunks)")
     group.add_argument("--mla", choices=LATENTS, default="expanded", help="latent attention (default: expanded)")
 
 

@@ -16,11 +16,12 @@ from txcalc.formulas.flops_elementwise import elementwise
 from txcalc.formulas.flops_parts import INPUT_CONVOLUTIONS, connector_flops, head_flops, input_flops, output_flops
 from txcalc.formulas.flops_question import Question, question
 from txcalc.formulas.flops_sublayers import sublayer_flops
-from txcalc.formulas.flops_work import Latent, Logits, Mask, Phase, Routing, Work
+from txcalc.formulas.flops_work import Latent, Logits, Mask, Phase, Routing, Scan, Work
 from txcalc.result import Node, leaf, times, total
 
 SOURCE: Final = "derived: a product of [m, k] and [k, n] is m * n * k multiply-adds of 2 FLOPs"
 NO_GRADIENT: Final = frozenset({"indexer"})  # what it picks has no gradient, and it runs without one
+FIXED: Final = frozenset({"feature_map"})  # random directions, which nobody trains
 
 
 def flops(
@@ -36,13 +37,15 @@ def flops(
     images: int | None = None,
     moe: Routing = "routed",
     mla: Latent = "expanded",
+    scan: Scan = "chunked",
 ) -> Node:
     """FLOPs of one forward pass, prefill, decode step or training step of ``batch`` sequences.
 
     ``seq`` tokens each (``ctx`` is the same, except for ``decode``: one new token after ``ctx`` cached ones). Headline
     figures: ``flops.matmul``, ``flops.attention``, ``flops.elementwise``, ``flops.per_token``; in training also
     ``flops.forward`` and ``flops.backward``. ``logits``: at every position or the last (default: last for prefill and
-    decode). ``images``: per sequence, through the vision tower.
+    decode). ``images``: per sequence, through the vision tower. ``scan``: how recurrent mixers run a whole sequence, in
+    chunks by matrix products or step by step without them (see ``flops_recurrent``).
 
     Raises:
         RequestError: no length, a length below 1, an option that the model has no use for, an unknown choice.
@@ -59,6 +62,7 @@ def flops(
         images=images,
         moe=moe,
         mla=mla,
+        scan=scan,
     )
     forward = forward_flops(model, asked)
     training = asked.phase == "train"
@@ -124,7 +128,11 @@ def training_flops(forward: Node) -> Node:
     """Forward and backward; the loss and the optimizer's step are elementwise."""
     value = symbol("forward", int(forward.value))
     backward: Expression = 2 * value
-    for name, share, names in (("input_convolutions", 1, INPUT_CONVOLUTIONS), ("indexer", 2, NO_GRADIENT)):
+    for name, share, names in (
+        ("input_convolutions", 1, INPUT_CONVOLUTIONS),
+        ("fixed", 1, FIXED),
+        ("indexer", 2, NO_GRADIENT),
+    ):
         without = pruned(forward, names)
         if without is not None:
             backward = backward - share * symbol(name, int(without.value))

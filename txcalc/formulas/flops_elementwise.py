@@ -33,6 +33,7 @@ from txcalc.architecture import (
 from txcalc.architecture.feed_forward import Activation
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_question import Question
+from txcalc.formulas.flops_recurrent import DELTA_CHUNK
 from txcalc.formulas.flops_work import Work
 from txcalc.formulas.score_pairs import score_pairs
 from txcalc.result import Node, leaf, times, total
@@ -50,11 +51,13 @@ ACTIVATION: Final[Mapping[Activation, int]] = {
     "silu": 4,
     "swiglu_oai": 8,
     "tanh": 1,
+    "xielu": 8,
     "sigmoid": 3,
 }
 SOFTMAX: Final = 6  # scale, maximum, difference, exponential, sum, quotient
 ROTARY: Final = 3  # two products and their sum, for each rotated channel
 SCAN: Final = 6  # of one state element: decay, its exponential, input times step, both products, their sum
+STEP: Final = 5  # of one state element in a step of matrix states: decay, product with the input, sum, read-out
 
 
 def elementwise(model: Model, asked: Question) -> Node:
@@ -128,16 +131,16 @@ def _sublayer(sublayer: Sublayer, work: Work) -> Node | None:
             return _mixture(sublayer, work)
         case Mamba():
             state = symbol("F", sublayer.intermediate_size) * symbol("state_size", sublayer.state_size)
-            return _guess("scan", SCAN * work.rows * state)
+            steps = SCAN + 2 if work.scan == "recurrent" else SCAN
+            return _guess("scan", steps * work.rows * state)
         case Mamba2():
-            inner = symbol("num_heads", sublayer.num_heads) * symbol("head_dim", sublayer.head_dim)
-            return _guess("decay_and_gate", (SCAN + ACTIVATION["silu"]) * work.rows * inner)
+            heads, H = symbol("num_heads", sublayer.num_heads), symbol("head_dim", sublayer.head_dim)
+            return _recurrent(work, heads * H, heads * H * symbol("state_size", sublayer.state_size))
         case GatedDeltaNet():
-            values = symbol("num_v_heads", sublayer.num_v_heads) * symbol("head_v_dim", sublayer.head_v_dim)
-            return _guess("decay_and_gate", (SCAN + ACTIVATION["silu"]) * work.rows * values)
+            return _delta(sublayer, work)
         case LinearAttention():
-            inner = symbol("N", sublayer.num_heads) * symbol("H", sublayer.head_dim)
-            return _guess("feature_map", 3 * ACTIVATION["silu"] * work.rows * inner)
+            N, H = symbol("N", sublayer.num_heads), symbol("H", sublayer.head_dim)
+            return _recurrent(work, 3 * N * H, N * H * symbol("features", sublayer.features or sublayer.head_dim))
         case RealGatedRecurrence():
             return _guess("recurrence", 2 * SCAN * work.rows * symbol("lru_width", sublayer.lru_width))
         case ShortConvolution():
@@ -184,6 +187,29 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
         _guess("shared_activation", _activations(m.shared_expert, work)) if m.shared_expert else None,
     ]
     return total("mixture_of_experts", "FLOPs", parts, **_ESTIMATED)
+
+
+def _recurrent(work: Work, channels: Expression, state: Expression) -> Node:
+    """Decays, gates and activations of the channels; step by step also the state itself."""
+    parts = [_guess("decays_and_gates", 2 * SCAN * work.rows * channels)]
+    if work.scan == "recurrent":
+        parts.append(_guess("state_steps", STEP * work.rows * state))
+    return total("recurrence", "FLOPs", parts, **_ESTIMATED)
+
+
+def _delta(g: GatedDeltaNet, work: Work) -> Node:
+    """In chunks, a triangular system of the chunk's length is solved for keys and values: n * n operations a column."""
+    heads, key, value = (
+        symbol("num_v_heads", g.num_v_heads),
+        symbol("head_k_dim", g.head_k_dim),
+        symbol("head_v_dim", g.head_v_dim),
+    )
+    node = _recurrent(work, heads * (key + value), heads * key * value)
+    if work.scan == "recurrent":
+        return node.replace(children=(*node.children, _guess("corrections", 2 * work.rows * heads * key * value)))
+    chunk = symbol("chunk_size", DELTA_CHUNK)
+    solved = _guess("triangular_systems", work.rows * chunk * heads * (key + value))
+    return node.replace(children=(*node.children, solved))
 
 
 def _fourier(f: FourierMixing, work: Work) -> Node:

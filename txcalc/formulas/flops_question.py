@@ -13,11 +13,13 @@ from txcalc.formulas.flops_work import (
     MASKS,
     PHASES,
     ROUTINGS,
+    SCANS,
     Latent,
     Logits,
     Mask,
     Phase,
     Routing,
+    Scan,
     Work,
 )
 from txcalc.formulas.workload import require_positive, source_length
@@ -42,6 +44,7 @@ class Question(Record):
     logits: Logits
     moe: Routing
     mla: Latent
+    scan: Scan
 
     def work(self, model: Model, stack: Stack) -> Work | None:
         """The work of one stack; None where it does not run: an encoder while decoding, a tower without images."""
@@ -68,6 +71,7 @@ class Question(Record):
             mask=self.mask,
             moe=self.moe,
             mla=self.mla,
+            scan="recurrent" if decoding else self.scan,
         )
 
     def convention(self) -> str:
@@ -95,6 +99,7 @@ def question(
     images: int | None = None,
     moe: Routing = "routed",
     mla: Latent = "expanded",
+    scan: Scan = "chunked",
 ) -> Question:
     """The question with its defaults.
 
@@ -107,6 +112,7 @@ def question(
         ("logits", logits or "all", LOGITS),
         ("moe", moe, ROUTINGS),
         ("mla", mla, LATENTS),
+        ("scan", scan, SCANS),
     ):
         require_one_of(name, value, known)
     require_positive(seq=seq, ctx=ctx, batch=batch, source_seq=source_seq)
@@ -122,6 +128,7 @@ def question(
         logits=logits or ("last" if phase in ("prefill", "decode") else "all"),
         moe=moe,
         mla=mla,
+        scan=scan,
     )
 
 

@@ -1,11 +1,10 @@
 """Matmul FLOPs of recurrent mixers, with the algorithm that is counted.
 
-A whole sequence is run as published implementations run it on matrix units: in chunks, padded to whole ones where they
-pad (``chunked form``). One token against a state is run step by step (``recurrent form``); the products of the state
-with keys, values and queries count as matrix products there too, however a library writes them. Scans without a
-matrix product (decays, gates) are elementwise and counted, as an estimate, there.
-
-A depthwise convolution over a sequence runs at T + kernel - 1 positions, because it is padded on both sides and cut.
+``chunked``: a whole sequence as published implementations run it on matrix units, in chunks, padded to whole ones where
+they pad; a depthwise convolution runs at T + kernel - 1 positions, because it is padded on both sides and cut.
+``recurrent``: step by step, as one token is decoded; each step multiplies and sums the state with vectors elementwise,
+so that only projections and the convolution, at T positions, are matrix products. What is no product is in the
+elementwise estimate.
 """
 
 from __future__ import annotations
@@ -27,19 +26,20 @@ from txcalc.result import Node, leaf, total
 
 DELTA_CHUNK: Final = 64  # of flash-linear-attention and transformers; no config holds it
 
-_CHUNKED: Final = "chunked form"
-_RECURRENT: Final = "recurrent form"
+_STEPS: Final = "recurrent form: step by step, the state multiplied and summed elementwise"
+_CHUNKED: Final = "chunked form: products within chunks, and a state between them"
+_READ_OUT: Final = "an elementwise scan, and a product that reads its states"
 
 
 def _convolution(work: Work, channels: int, kernel: int) -> Node:
     """Depthwise: one filter of ``kernel`` taps a channel."""
     taps = symbol("conv_kernel", kernel)
-    positions = work.T if work.decoding else work.T + (taps - 1)
+    positions = work.T if work.scan == "recurrent" else work.T + (taps - 1)
     return leaf("conv", "FLOPs", 2 * work.B * positions * channels * taps)
 
 
-def _algorithm(work: Work) -> str:
-    return _RECURRENT if work.decoding else _CHUNKED
+def _algorithm(work: Work, chunked: str = _CHUNKED) -> str:
+    return _STEPS if work.scan == "recurrent" else chunked
 
 
 def mamba_flops(m: Mamba, work: Work) -> Node:
@@ -51,10 +51,10 @@ def mamba_flops(m: Mamba, work: Work) -> Node:
         _convolution(work, F, m.conv_kernel),
         linear_flops("x_proj", work.rows, F, rank + 2 * state),
         linear_flops("dt_proj", work.rows, rank, F),
-        leaf("state_readout", "FLOPs", 2 * work.rows * F * state),
+        leaf("state_readout", "FLOPs", 2 * work.rows * F * state) if work.scan == "chunked" else None,
         linear_flops("out_proj", work.rows, F, D),
     ]
-    return total("mamba", "FLOPs", parts, source=MAMBA, convention=_RECURRENT)
+    return total("mamba", "FLOPs", parts, source=MAMBA, convention=_algorithm(work, _READ_OUT))
 
 
 def mamba2_flops(m: Mamba2, work: Work) -> Node:
@@ -65,15 +65,10 @@ def mamba2_flops(m: Mamba2, work: Work) -> Node:
     parts = [
         linear_flops("in_proj", work.rows, D, 2 * inner + 2 * grouped + heads),
         _convolution(work, inner + 2 * grouped, m.conv_kernel),
-        _state_steps(work, heads, 4 * H * state) if work.decoding else _mamba2_chunks(m, work, heads, H, state),
+        _mamba2_chunks(m, work, heads, H, state) if work.scan == "chunked" else None,
         linear_flops("out_proj", work.rows, inner, D),
     ]
     return total("mamba2", "FLOPs", parts, source=MAMBA2, convention=_algorithm(work))
-
-
-def _state_steps(work: Work, heads: int, each: Expression) -> Node:
-    """Products of one head's state with vectors, token by token."""
-    return leaf("state_products", "FLOPs", work.rows * heads * each)
 
 
 def _mamba2_chunks(m: Mamba2, work: Work, heads: Expression, H: Expression, state: Expression) -> Node:
@@ -101,7 +96,7 @@ def gated_delta_net_flops(g: GatedDeltaNet, work: Work) -> Node:
         linear_flops("beta_proj", work.rows, D, heads),
         *_decay(g, work, D, heads, key),
         *_output_gate(g, work, D, values),
-        _state_steps(work, heads, 6 * key * value) if work.decoding else _delta_chunks(g, work, heads, key, value),
+        _delta_chunks(g, work, heads, key, value) if work.scan == "chunked" else None,
         linear_flops("o_proj", work.rows, values, D),
     ]
     return total("gated_delta_net", "FLOPs", parts, source=DELTA, convention=_algorithm(work))
@@ -148,16 +143,17 @@ def linear_attention_flops(a: LinearAttention, work: Work) -> Node:
     D, N, H = symbol("D", a.hidden_size), symbol("N", a.num_heads), symbol("H", a.head_dim)
     lightning = a.feature_map == "lightning"
     features = symbol("features", a.features) if a.features else H
-    steps = 4 * H * H if lightning else 4 * features * (H + 1)
-    blocked = lightning and not work.decoding
+    by_products = work.scan == "chunked" or not a.causal
+    state = leaf("state_products", "FLOPs", 4 * work.rows * N * features * (H + 1))
+    products = _lightning_blocks(a, work, N, H) if lightning else state
     parts = [
         linear_flops("qkv_proj", work.rows, D, 3 * (N * H)),
         linear_flops("gate_proj", work.rows, D, N * H) if lightning else None,
         linear_flops("feature_map", 2 * work.rows * N, H, features) if a.features else None,
-        _lightning_blocks(a, work, N, H) if blocked else _state_steps(work, N, steps),
+        products if by_products else None,
         linear_flops("o_proj", work.rows, N * H, D),
     ]
-    convention = _CHUNKED if blocked else _RECURRENT
+    convention = _CHUNKED if by_products else _STEPS
     return total("linear_attention", "FLOPs", parts, source=LINEAR_ATTENTION, convention=convention)
 
 
@@ -183,7 +179,7 @@ def real_gated_recurrence_flops(g: RealGatedRecurrence, work: Work) -> Node:
         leaf("gates", "FLOPs", 4 * work.rows * (W * W // symbol("N", g.num_heads))),
         linear_flops("out_proj", work.rows, W, D),
     ]
-    return total("recurrence", "FLOPs", parts, source=GRIFFIN, convention=_RECURRENT)
+    return total("recurrence", "FLOPs", parts, source=GRIFFIN, convention="the recurrence is elementwise")
 
 
 def short_convolution_flops(c: ShortConvolution, work: Work) -> Node:

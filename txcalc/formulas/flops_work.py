@@ -16,6 +16,7 @@ Mask = Literal["full", "half", "exact"]
 Routing = Literal["routed", "all_experts"]
 Latent = Literal["expanded", "absorbed"]
 Logits = Literal["all", "last"]
+Scan = Literal["chunked", "recurrent"]
 Recompute = Literal["none", "selective", "full"]
 
 PHASES: Final = ("forward", "prefill", "decode", "train")
@@ -23,6 +24,7 @@ MASKS: Final = ("full", "half", "exact")
 ROUTINGS: Final = ("routed", "all_experts")
 LATENTS: Final = ("expanded", "absorbed")
 LOGITS: Final = ("all", "last")
+SCANS: Final = ("chunked", "recurrent")
 RECOMPUTES: Final = ("none", "selective", "full")
 CONVENTIONS: Final = (
     "matmul-full",
@@ -56,6 +58,7 @@ class Work(Record):
     mask: Mask = "full"
     moe: Routing = "routed"
     mla: Latent = "expanded"
+    scan: Scan = "chunked"
 
 
 def linear_flops(name: str, rows: int, size_in: int, size_out: int) -> Node:
