@@ -40,7 +40,10 @@ def test_llama_shapes(config: dict[str, Any]) -> None:
     assert_params_equal_meta({**config, "architectures": ["LlamaForCausalLM"]})
 
 
-@given(config=configs("mistral", **SHAPES, sliding_window=st.sampled_from([None, 1, 4096])))
+MISTRAL = {**SHAPES, "num_key_value_heads": st.sampled_from([1, 2, 4]), "sliding_window": st.sampled_from([None, 1, 9])}
+
+
+@given(config=configs("mistral", **MISTRAL))
 @settings(max_examples=25, deadline=None)
 def test_mistral_shapes(config: dict[str, Any]) -> None:
     assert_params_equal_meta({**config, "architectures": ["MistralForCausalLM"]})
