@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from txcalc.architecture import FeedForward, MixtureOfExperts, Router
 from txcalc.configs import architecture_of
 from txcalc.errors import RequestError
+from txcalc.expression import symbol
 from txcalc.formulas.flops import flops
+from txcalc.formulas.flops_sublayers import sublayer_flops
+from txcalc.formulas.flops_work import Work
 from txcalc.result import Node
 
 LLAMA3_8B: dict[str, Any] = {
@@ -194,7 +198,21 @@ def test_elementwise_is_an_estimate_and_stays_outside_the_sum() -> None:
 def test_the_convention_is_said() -> None:
     assert "windows ignored" in tree(TINY, seq=4).convention
     assert "the masks keep" in tree(TINY, seq=4, mask="exact").convention
-    assert "every expert" in tree(TINY, seq=4, moe="all_experts").convention
+    mixtral = {**TINY, "model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}
+    assert "every expert" in tree(mixtral, seq=4, moe="all_experts").convention
+    assert "expert" not in tree(TINY, seq=4).convention
+
+
+def test_experts_that_may_do_nothing_make_an_estimate() -> None:
+    """LongCat's router may choose experts without weights; how often is not known from the shape."""
+    expert = FeedForward(hidden_size=8, intermediate_size=4, activation="silu", gated=True)
+    router = Router(zero_experts=2)
+    moe = MixtureOfExperts(hidden_size=8, num_experts=4, num_experts_per_tok=2, expert=expert, router=router)
+    B, T = symbol("B", 1), symbol("T", 3)
+    routed = sublayer_flops(moe, Work(B=B, T=T, S=T, rows=B * T))
+    assert (routed.basis, bool(routed.reason)) == ("estimated", True)
+    assert routed.value == 2 * 3 * (8 * 6 + 2 * 3 * 8 * 4)
+    assert sublayer_flops(moe, Work(B=B, T=T, S=T, rows=B * T, moe="all_experts")).basis == "exact"
 
 
 # ---- properties -----------------------------------------------------------------------------------------------------

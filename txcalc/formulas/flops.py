@@ -73,7 +73,7 @@ def flops(
         elementwise(model, asked),
         _per_token(matmul, asked),
     ]
-    return total("flops", "FLOPs", [matmul, *views], source=SOURCE, convention=asked.convention())
+    return total("flops", "FLOPs", [matmul, *views], source=SOURCE, convention=asked.convention(model))
 
 
 def forward_flops(model: Model, asked: Question) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from txcalc.architecture import Model, Stack
+from txcalc.architecture import MixtureOfExperts, Model, Stack
 from txcalc.errors import RequestError
 from txcalc.expression import symbol
 from txcalc.formulas.flops_work import (
@@ -74,8 +74,8 @@ class Question(Record):
             scan="recurrent" if decoding else self.scan,
         )
 
-    def convention(self) -> str:
-        """The choices that change the count, in words."""
+    def convention(self, model: Model) -> str:
+        """The choices that change the count, in words; of experts only where there are some."""
         masks = {
             "full": "the whole score square, windows ignored",
             "half": "half the score square where attention is causal",
@@ -83,7 +83,9 @@ class Question(Record):
         }
         experts = {"routed": "experts that a token visits", "all_experts": "every expert for every token"}
         words = [masks[self.mask], f"logits at {'every position' if self.logits == 'all' else 'the last position'}"]
-        return "; ".join([*words, experts[self.moe]])
+        sublayers = (each for stack in model.stacks for layer in stack.layers for each in layer.sublayers())
+        mixed = any(isinstance(each, MixtureOfExperts) for each in sublayers)
+        return "; ".join([*words, experts[self.moe]] if mixed else words)
 
 
 def question(
