@@ -247,3 +247,15 @@ def test_the_check_by_hand_notices_another_head_count() -> None:
     found = values(llama3_8b(num_key_value_heads=16), seq=S)
     moved = {name for name in NAMES if found[name] != BY_HAND[name]}
     assert moved == set(NAMES) - {"narayanan-hw", "korthikanti"}
+
+
+def test_fused_attention_repeats_its_scores_in_the_backward_pass() -> None:
+    """Torch's own formulas for the fused kernels: two products forward, five backward."""
+    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
+
+    shape = (2, 4, 16, 8)
+    forward = sdpa_flop_count(shape, shape, shape)
+    backward = sdpa_backward_flop_count(shape, shape, shape, shape)
+    (executed,) = conventions(llama3_8b(), seq=S, names=["executed"])
+    attention = next(part for part in executed.children if part.name == "attention")
+    assert int(attention.value) * forward == ATTENTION * S // 3 * (forward + backward)
