@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "params": "how many parameters, by component",
     "kvcache": "how large the KV cache is, and what fits",
     "flops": "how many FLOPs: forward, decode, training; every convention",
+    "generate": "text from a model with weights",
     "cards": "the models that txcalc knows: list, show, check",
     "completion": "a completion script for bash, zsh or tcsh",
 }

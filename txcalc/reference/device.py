@@ -97,7 +97,12 @@ class Cpu:
         return
 
     def free_memory(self) -> int | None:
-        """Bytes that the system could still give, where it says so (Linux)."""
+        """Bytes that the system could still give, where it says so (Linux); files it keeps in memory count as free."""
+        try:
+            with open("/proc/meminfo", encoding="ascii") as file:
+                return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+        except (OSError, StopIteration):
+            pass
         try:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (ValueError, OSError, AttributeError):

@@ -1,0 +1,60 @@
+"""What the commands that run a model ask of the environment, and the options that they share."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from txcalc.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+INSTALL: Final = "pip install 'txcalc[torch]'"
+DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+BACKENDS: Final = ("auto", "eager", "flash", "efficient", "cudnn", "math")
+
+
+def require_torch(command: str) -> None:
+    """Say what to install where torch is missing.
+
+    Raises:
+        MissingExtraError: torch, or what comes with it, is not installed.
+    """
+    missing = [name for name in ("torch", "numpy", "tokenizers") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"txcalc {command} runs the model and needs {', '.join(missing)}", INSTALL)
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Where and how a model runs."""
+    group = parser.add_argument_group("how the model runs")
+    group.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or cuda:INDEX (default cpu)")
+    group.add_argument("--dtype", choices=DTYPES, help="default: the checkpoint's own; fp32 for quantised files")
+    group.add_argument("--backend", choices=BACKENDS, default="auto", help="attention (default auto)")
+
+
+def torch_dtype(name: str | None) -> torch.dtype | None:
+    """torch's dtype of a name; None stays None."""
+    if name is None:
+        return None
+    import torch
+
+    found: torch.dtype = getattr(torch, DTYPES[name])
+    return found
+
+
+def finite(text: str) -> float:
+    """A finite number from the command line.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{text[:40]!r} is not a number") from None
+    if value - value != 0:
+        raise UsageError(f"{text} is not a finite number")
+    return value
