@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tests.reference.tiny import D, attention
+from tests.reference.tiny import ROTARY, D, attention
 from txcalc.architecture import (
     Alibi,
+    Differential,
     GatedDeltaNet,
+    Indexer,
     LatentAttention,
+    LengthTemperature,
     LinearAttention,
     Mamba,
     Mamba2,
@@ -22,6 +25,8 @@ LATENT = LatentAttention(
     hidden_size=D, num_attention_heads=4, q_lora_rank=12, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4,
     v_head_dim=6, norm_eps=1e-6, position=Rotary(theta=1e4, rotary_dim=4, interleaved=True),
 )  # fmt: skip
+# Eight heads, so that hardly a score is exactly 0 (every head's ReLU shut): among equal scores any choice is right.
+INDEXER = Indexer(query_size=12, num_heads=8, head_dim=6, top_k=4, rope_dim=4)
 MAMBA = Mamba(hidden_size=D, intermediate_size=24, state_size=5, conv_kernel=4, time_step_rank=3)
 MAMBA2 = Mamba2(
     hidden_size=D, num_heads=4, head_dim=6, state_size=5, n_groups=2, conv_kernel=4, norm_groups=2,
@@ -54,7 +59,11 @@ ATTENTIONS: dict[str, Sublayer] = {
     "clipped": attention(clip_qkv=0.1),
     "partial rotary": attention(position=Rotary(theta=1e4, rotary_dim=4, interleaved=True)),
     "no position": attention(position=None),
+    "differential": attention(differential=Differential(lambda_init=0.3, norm_eps=1e-6)),
+    "temperature": attention(temperature=LengthTemperature(factor=0.5, length=3, first=1)),
+    "scaled values, reversed rotary": attention(value_scale=0.5, position=ROTARY.replace(reversed=True)),
     "latent": LATENT,
+    "latent, indexer": LATENT.replace(indexer=INDEXER),
     "latent, no query rank": LATENT.replace(q_lora_rank=None, position=None),
 }
 RECURRENT: dict[str, Sublayer] = {

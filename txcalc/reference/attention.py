@@ -17,7 +17,9 @@ from txcalc.reference.backends import Product, attend
 from txcalc.reference.cache import CacheSpec, PlaceCache, SourceCache
 from txcalc.reference.content_positions import DisentangledScores, RelativeKeyScores
 from txcalc.reference.context import Context, Keys
-from txcalc.reference.masks import mask_for
+from txcalc.reference.differential import Difference
+from txcalc.reference.global_tokens import GlobalProjections
+from txcalc.reference.masks import Mask, mask_for
 from txcalc.reference.norms import HeadNorm, normalise, optional_norm
 from txcalc.reference.positions import RelativeBias, alibi_bias, alibi_slopes
 from txcalc.reference.rotary import rotate
@@ -46,6 +48,8 @@ class SelfAttention(Sublayer):
         per_layer = isinstance(a.position, arch.RelativeBias) and a.position.table == "layer"
         self.relative_bias = RelativeBias(a.position, N) if per_layer else None  # type: ignore[arg-type]  # as tested
         self.content_scores = _content_scores(a)
+        self.difference = Difference(a.differential, H) if a.differential else None
+        self.global_tokens = GlobalProjections(a.global_tokens, D) if a.global_tokens else None
         self.keeps_keys = False  # a later layer reads this one's keys and values (kv_source)
 
     def forward(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None = None) -> Tensor:
@@ -53,6 +57,8 @@ class SelfAttention(Sublayer):
         q_BNTH = self.queries(x_BTD, context)
         keys = self.keys(x_BTD, context, kept)
         out_BNTH = self.product(q_BNTH, keys, context)
+        if self.global_tokens is not None and context.global_BT is not None:
+            out_BNTH = self._global(x_BTD, out_BNTH, context.global_BT, context)
         out_BTNH = self.gated(out_BNTH.transpose(1, 2), x_BTD)
         out_BTD: Tensor = self.o_proj(self.out_norm(out_BTNH.flatten(-2)))
         return out_BTD
@@ -60,7 +66,10 @@ class SelfAttention(Sublayer):
     def queries(self, x_BTD: Tensor, context: Context) -> Tensor:
         """[B, N, T, H], normalised and turned."""
         q_BTNH = self._heads(self.q_proj(x_BTD), self.a.num_attention_heads)
-        return self._placed(q_BTNH, self.q_norm, context).transpose(1, 2)
+        q_BTNH = self._placed(q_BTNH, self.q_norm, context)
+        if self.a.temperature is not None:
+            q_BTNH = q_BTNH * self._temperature(self.a.temperature, context).to(q_BTNH.dtype)
+        return q_BTNH.transpose(1, 2)
 
     def keys(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None) -> Keys:
         """Keys [B, K, S, H] and values [B, K, S, Hv] of these tokens and of those before them."""
@@ -70,6 +79,8 @@ class SelfAttention(Sublayer):
         v_BTKH = k_BTKH if self.v_proj is None else self._heads(self.v_proj(x_BTD), self.a.num_key_value_heads)
         if self.a.qk_norm is not None and self.a.qk_norm.v_norm:
             v_BTKH = normalise(v_BTKH, "rmsnorm", self.a.qk_norm.eps).to(v_BTKH.dtype)
+        if self.a.value_scale != 1.0:
+            v_BTKH = v_BTKH * self.a.value_scale
         new = (self._placed(k_BTKH, self.k_norm, context).transpose(1, 2), v_BTKH.transpose(1, 2))
         keys = kept.extend(new, context) if kept is not None else fresh_keys(new, context, causal=self.a.causal)
         if self.keeps_keys:
@@ -83,14 +94,16 @@ class SelfAttention(Sublayer):
             q_BNTH,
             k_BKSH,
             v_BKSH,
-            mask=mask_for(context, keys, causal=a.causal, window=a.window, chunk=a.chunk),
+            mask=self._mask(keys, context),
             scale=self.scale,
             bias=self._bias(q_BNTH, keys, context),
             softcap=a.softcap,
             sinks_N=self.sinks_N,
             dropout=context.dropout,
         )
-        return attend(product, context.backend, keeper(context))
+        if self.difference is None:
+            return attend(product, context.backend, keeper(context))
+        return self.difference(v_BKSH, lambda v: attend(product._replace(v_BKSH=v), context.backend, keeper(context)))
 
     def gated(self, out_BTNH: Tensor, x_BTD: Tensor) -> Tensor:
         """The heads' output times a sigmoid of the input, a channel or a head at a time, where the layer has a gate."""
@@ -123,6 +136,29 @@ class SelfAttention(Sublayer):
         if norm is not None and after:
             x_BTNH = norm(x_BTNH)
         return x_BTNH
+
+    def _mask(self, keys: Keys, context: Context) -> Mask:
+        mask = mask_for(context, keys, causal=self.a.causal, window=self.a.window, chunk=self.a.chunk)
+        if context.global_BT is None or self.global_tokens is None or isinstance(mask, str):
+            return mask
+        return mask | (context.global_BT & (keys.positions_BS >= 0))[:, None, None, :]
+
+    def _global(self, x_BTD: Tensor, local: Tensor, global_BT: Tensor, context: Context) -> Tensor:
+        """Global tokens look at all real tokens through projections of their own."""
+        assert self.global_tokens is not None
+
+        def everywhere(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+            product = Product(q, k, v, mask=mask, scale=self.scale, dropout=context.dropout)
+            return attend(product, context.backend, keeper(context, "global"))
+
+        real_BT = context.real_positions().expand_as(global_BT) >= 0
+        return self.global_tokens(x_BTD, local, global_BT, real_BT, everywhere)
+
+    @staticmethod
+    def _temperature(t: arch.LengthTemperature, context: Context) -> Tensor:
+        """1 + factor ln(1 + floor((position + first) / length)), [1 or B, T, 1, 1]: far queries are sharper."""
+        steps_BT = torch.floor((context.positions_BT + t.first) / t.length)
+        return (1 + t.factor * torch.log1p(steps_BT))[:, :, None, None]
 
     @property
     def scale(self) -> float:

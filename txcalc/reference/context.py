@@ -63,9 +63,11 @@ class Context:
     length: int
     dropout: float = 0.0
     starts_B: Tensor | None = None
+    global_BT: Tensor | None = None  # which tokens see everything and are seen by all (Longformer)
     source: Source | None = None
     weights: dict[tuple[int, str], Tensor] | None = None
     layer: int = 0
+    chosen: Tensor | None = None  # the keys that the last indexer picked, boolean [B, 1, T, S]
     kept_keys: dict[int, Keys] = field(default_factory=dict)  # of layers that later layers read (kv_source)
     tables: dict[str, Any] = field(default_factory=dict)  # of the stack: relative bias, disentangled positions
     memo: dict[Hashable, Any] = field(default_factory=dict)
@@ -124,4 +126,5 @@ class Context:
         length = self.length if depends_on_length(rotary) else 0
         frequencies = self.constant((rotary, length), lambda: frequencies_of(rotary, length)[0])
         size = frequencies_of(rotary, length)[1]
-        return self.once((rotary, dtype), lambda: turns(self.positions_BT, frequencies, size, dtype))
+        cos, sin = self.once((rotary, dtype), lambda: turns(self.positions_BT, frequencies, size, dtype))
+        return (cos, -sin) if rotary.reversed else (cos, sin)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from txcalc import architecture as arch
 from txcalc.reference.context import Context
-from txcalc.reference.feed_forward import FeedForward, inner
+from txcalc.reference.feed_forward import XIELU, FeedForward, inner
 from txcalc.reference.sublayer import Sublayer
 from txcalc.reference.support import not_built
 
@@ -27,12 +27,18 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.empty(total, m.hidden_size))
         self.bias = nn.Parameter(torch.empty(total)) if m.router.bias else None
         self.correction: Tensor | None
-        self.register_buffer("correction", torch.zeros(total) if m.router.correction_bias else None)
+        zeros = torch.zeros(total) if m.router.correction_bias else None
+        if zeros is not None and m.router.correction_bias_stored:
+            self.correction = nn.Parameter(zeros)
+        else:
+            self.register_buffer("correction", zeros)
 
     def forward(self, x_MD: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [M, D] -> (weights [M, C] in fp32, choices [M, C])."""
         bias = None if self.bias is None else self.bias.float()
         logits_ME = F.linear(x_MD.float(), self.weight.float(), bias)
+        if self.r.scoring == "sparsemixer":
+            return self._one_by_one(logits_ME)
         scores_ME = self._scores(logits_ME)
         wanted_ME = scores_ME if self.correction is None else scores_ME + self.correction.float()
         if self.r.n_group > 1:
@@ -42,7 +48,7 @@ class Router(nn.Module):
         if self.r.scoring == "softmax_after_topk":
             weights_MC = weights_MC.softmax(-1)
         if self.r.norm_topk_prob:
-            weights_MC = weights_MC / (weights_MC.sum(-1, keepdim=True) + 1e-20)
+            weights_MC = weights_MC / (weights_MC.norm(p=self.r.norm_order, dim=-1, keepdim=True) + 1e-20)
         return weights_MC * self.r.scaling_factor, chosen_MC
 
     def _scores(self, logits_ME: Tensor) -> Tensor:
@@ -51,10 +57,25 @@ class Router(nn.Module):
                 return logits_ME.softmax(-1)
             case "sigmoid":
                 return logits_ME.sigmoid()
-            case "softmax_after_topk":
+            case "softmax_after_topk" | "sparsemixer":
                 return logits_ME
             case "sqrt_softplus":
                 return F.softplus(logits_ME).sqrt()
+
+    def _one_by_one(self, logits_ME: Tensor) -> tuple[Tensor, Tensor]:
+        """Sparse mixer (Liu et al. 2024, arXiv 2409.12136) without its sampling: the best expert, then the next best.
+
+        Each is weighted by a softmax over the experts that come within 2 * jitter of it.
+        """
+        left_ME, picks = logits_ME, []
+        for _ in range(self.choices):
+            best_M1, expert_M1 = left_ME.max(-1, keepdim=True)
+            far_ME = (best_M1 - left_ME) / logits_ME.abs().clamp(min=best_M1) > 2 * self.r.jitter
+            near_ME = left_ME.masked_fill(far_ME, float("-inf")).softmax(-1)
+            picks.append((near_ME.gather(-1, expert_M1), expert_M1))
+            left_ME = left_ME.scatter(-1, expert_M1, float("-inf"))
+        weights, experts = zip(*picks, strict=True)
+        return torch.cat(weights, dim=-1), torch.cat(experts, dim=-1)
 
     def _in_best_groups(self, wanted_ME: Tensor) -> Tensor:
         """-inf outside the ``topk_group`` groups with the best score (DeepSeek-V3, section 2.1.2)."""
@@ -78,6 +99,7 @@ class Experts(nn.Module):
         self.up_proj = nn.Parameter(torch.empty(E, F_, D))
         self.down_proj = nn.Parameter(torch.empty(E, D, F_))
         self.gate_bias = nn.Parameter(torch.empty(E, F_)) if f.gated and f.up_bias else None
+        self.xielu = XIELU() if f.activation == "xielu" else None
         self.up_bias = nn.Parameter(torch.empty(E, F_)) if f.up_bias else None
         self.down_bias = nn.Parameter(torch.empty(E, D)) if f.down_bias else None
 
@@ -85,7 +107,7 @@ class Experts(nn.Module):
         """Tokens [M, D] through one expert."""
         gate = None if self.gate_proj is None else F.linear(x_MD, self.gate_proj[expert], _row(self.gate_bias, expert))
         up = F.linear(x_MD, self.up_proj[expert], _row(self.up_bias, expert))
-        return F.linear(inner(self.f, gate, up), self.down_proj[expert], _row(self.down_bias, expert))
+        return F.linear(inner(self.f, gate, up, self.xielu), self.down_proj[expert], _row(self.down_bias, expert))
 
 
 def _row(bias: Tensor | None, expert: int) -> Tensor | None:

@@ -38,6 +38,23 @@ ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
+class XIELU(nn.Module):
+    """An activation with two learned slopes (Huang and Schlag 2024, arXiv 2411.13010, equation 10, beta = 1/2).
+
+    a_p x^2 + x / 2 for x > 0, a_n (exp(x) - 1 - x) + x / 2 below, with a_p = softplus(p), a_n = 1/2 + softplus(n).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha_p, self.alpha_n = (nn.Parameter(torch.empty(1)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise."""
+        positive = F.softplus(self.alpha_p) * x.square()
+        negative = (0.5 + F.softplus(self.alpha_n)) * (torch.expm1(x.clamp(max=-1e-6)) - x)
+        return torch.where(x > 0, positive, negative) + 0.5 * x
+
+
 class FeedForward(Sublayer):
     """[.., hidden_size] -> [.., intermediate_size] -> [.., hidden_size]."""
 
@@ -46,19 +63,20 @@ class FeedForward(Sublayer):
         self.f = f
         self.gate_proj = nn.Linear(f.hidden_size, f.intermediate_size, bias=f.up_bias) if f.gated else None
         self.up_proj = nn.Linear(f.hidden_size, f.intermediate_size, bias=f.up_bias)
+        self.xielu = XIELU() if f.activation == "xielu" else None
         self.norm = optional_norm(f.norm)
         self.down_proj = nn.Linear(f.intermediate_size, f.hidden_size, bias=f.down_bias)
 
     def forward(self, x_BTD: Tensor, context: Context | None = None, kept: None = None) -> Tensor:
         """[.., D] -> [.., D]."""
         gate = None if self.gate_proj is None else self.gate_proj(x_BTD)
-        out: Tensor = self.down_proj(self.norm(inner(self.f, gate, self.up_proj(x_BTD))))
+        out: Tensor = self.down_proj(self.norm(inner(self.f, gate, self.up_proj(x_BTD), self.xielu)))
         return out
 
 
-def inner(f: arch.FeedForward, gate: Tensor | None, up: Tensor) -> Tensor:
+def inner(f: arch.FeedForward, gate: Tensor | None, up: Tensor, learned: nn.Module | None = None) -> Tensor:
     """What stands between the matrices: act(up), or act(gate) * up; [.., intermediate_size]."""
-    act = ACTIVATIONS[f.activation]
+    act = learned or ACTIVATIONS[f.activation]
     if gate is None:
         return act(up)
     if f.activation == "swiglu_oai":

@@ -15,7 +15,8 @@ from txcalc.reference.attention import fresh_keys, keeper, split_heads
 from txcalc.reference.backends import Product, attend
 from txcalc.reference.cache import CacheSpec, PlaceCache
 from txcalc.reference.context import Context, Keys
-from txcalc.reference.masks import mask_for
+from txcalc.reference.indexer import Indexer
+from txcalc.reference.masks import dense_mask, mask_for
 from txcalc.reference.norms import Norm
 from txcalc.reference.rotary import rotate
 from txcalc.reference.sublayer import Sublayer
@@ -41,26 +42,33 @@ class LatentAttention(Sublayer):
         self.kv_a_norm = Norm(arch.Norm(kind="rmsnorm", width=R, eps=a.norm_eps))
         self.kv_b_proj = nn.Linear(R, N * (a.qk_nope_head_dim + a.v_head_dim), bias=False)
         self.o_proj = nn.Linear(N * a.v_head_dim, D, bias=a.bias)
+        own = a.indexer is not None and not a.indexer.shared
+        self.indexer = Indexer(a.indexer, D) if own else None  # type: ignore[arg-type]  # it is not None
 
     def forward(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        q_BNTH = self.queries(x_BTD, context)
-        latents_B1TR = self.latents(x_BTD, context)
-        if kept is not None:
-            keys = kept.extend((latents_B1TR,), context)
-        else:
-            keys = fresh_keys((latents_B1TR,), context, causal=self.a.causal)
+        compressed_BTQ = self.compressed(x_BTD)
+        q_BNTH = self.queries(compressed_BTQ, context)
+        new: tuple[Tensor, ...] = (self.latents(x_BTD, context),)
+        if self.indexer is not None:
+            new = (*new, self.indexer.keys(x_BTD, self.a.position, context))
+        keys = kept.extend(new, context) if kept is not None else fresh_keys(new, context, causal=self.a.causal)
+        self._choose(x_BTD, compressed_BTQ, keys, context)
         absorb = context.backend.absorb and context.tokens == 1 and kept is not None
         out_BNTH = self.absorbed(q_BNTH, keys, context) if absorb else self.expanded(q_BNTH, keys, context)
         out_BTD: Tensor = self.o_proj(out_BNTH.transpose(1, 2).flatten(-2))
         return out_BTD
 
-    def queries(self, x_BTD: Tensor, context: Context) -> Tensor:
+    def compressed(self, x_BTD: Tensor) -> Tensor:
+        """The queries' own latent [B, T, q_lora_rank], or the input where there is none."""
+        return x_BTD if self.a.q_lora_rank is None else self.q_a_norm(self.q_a_proj(x_BTD))
+
+    def queries(self, compressed_BTQ: Tensor, context: Context) -> Tensor:
         """[B, N, T, qk_nope_head_dim + qk_rope_head_dim], the last part turned."""
         if self.a.q_lora_rank is None:
-            q_BTC = self.q_proj(x_BTD)
+            q_BTC = self.q_proj(compressed_BTQ)
         else:
-            q_BTC = self.q_b_proj(self.q_a_norm(self.q_a_proj(x_BTD)) * self.a.q_lora_scale)
+            q_BTC = self.q_b_proj(compressed_BTQ * self.a.q_lora_scale)
         nope, rope = split_heads(q_BTC, self.a.num_attention_heads).split(
             [self.a.qk_nope_head_dim, self.a.qk_rope_head_dim], dim=-1
         )
@@ -92,8 +100,17 @@ class LatentAttention(Sublayer):
         return out_BNTR @ v_up_NHR.mT
 
     def new_cache(self, spec: CacheSpec) -> PlaceCache:
-        """One latent and one rotary key a token."""
-        return PlaceCache(spec, ((1, self.a.kv_lora_rank + self.a.qk_rope_head_dim),))
+        """One latent and one rotary key a token, and an indexer's key."""
+        latent = (1, self.a.kv_lora_rank + self.a.qk_rope_head_dim)
+        return PlaceCache(spec, (latent, (1, self.indexer.i.head_dim)) if self.indexer else (latent,))
+
+    def _choose(self, x_BTD: Tensor, compressed_BTQ: Tensor, keys: Keys, context: Context) -> None:
+        """Let the indexer pick keys; layers whose indexer is shared go by the last choice."""
+        if self.indexer is not None:
+            visible = dense_mask(context, keys, causal=self.a.causal)
+            context.chosen = self.indexer.choose(
+                x_BTD, compressed_BTQ, keys.tensors[1], visible, self.a.position, context
+            )
 
     def _parts(self, keys: Keys) -> tuple[Tensor, Tensor]:
         latent, rope = keys.tensors[0].split([self.a.kv_lora_rank, self.a.qk_rope_head_dim], dim=-1)
@@ -108,6 +125,8 @@ class LatentAttention(Sublayer):
     def _attend(self, q_BNTH: Tensor, k: Tensor, v: Tensor, keys: Keys, context: Context) -> Tensor:
         width = self.a.qk_nope_head_dim + self.a.qk_rope_head_dim
         mask = mask_for(context, keys, causal=self.a.causal, window=None, chunk=None)
+        if self.a.indexer is not None and context.chosen is not None:
+            mask = context.chosen
         scale = width**-0.5 if self.a.scale is None else self.a.scale
         product = Product(q_BNTH, k, v, mask=mask, scale=scale, dropout=context.dropout)
         return attend(product, context.backend, keeper(context))

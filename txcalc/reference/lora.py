@@ -6,6 +6,7 @@ A is [r, in] and random, B is [out, r] and zero: at the start the model is uncha
 from __future__ import annotations
 
 from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 

@@ -34,6 +34,13 @@ def mask_for(context: Context, keys: Keys, *, causal: bool, window: int | None, 
         return "none"
     if keys.fresh and _is_plain(context, causal, window, chunk):
         return "causal" if causal and context.tokens > 1 else "none"
+    return dense_mask(context, keys, causal=causal, window=window, chunk=chunk)
+
+
+def dense_mask(
+    context: Context, keys: Keys, *, causal: bool, window: int | None = None, chunk: int | None = None
+) -> Tensor:
+    """The mask of an attention over ``keys`` as booleans, made once for all layers that see alike."""
     return context.once(
         ("mask", keys.layout, causal, window, chunk),
         lambda: visible(context.positions_BT, keys.positions_BS, causal=causal, window=window, chunk=chunk),

@@ -91,6 +91,7 @@ class Transformer(nn.Module):
         weights: bool = False,
         length: int = 0,
         starts_B: Tensor | None = None,
+        global_BT: Tensor | None = None,
     ) -> Output:
         """Tokens [B, T] (a vision model: images [B, channels, height, width]) -> hidden states and logits.
 
@@ -99,7 +100,7 @@ class Transformer(nn.Module):
         the places of the tokens where ``seen_BT`` is true. ``cache``: what came before; these tokens are added to it.
         ``last_only``: logits of each row's last token alone. ``weights``: return attention weights (eager only).
         ``length``: how long the sequence may become, for rotary settings that depend on it. ``starts_B``: see
-        ``graph.StepGraph``.
+        ``graph.StepGraph``. ``global_BT``: tokens that see everything and that all see (Longformer).
 
         Raises:
             RequestError: inputs that do not fit each other, the cache or the backend.
@@ -108,6 +109,7 @@ class Transformer(nn.Module):
         x_BTD, rows, context = self._enter(stack, inputs, lengths, padding, token_types_BT, cache, length, starts_B)
         context.source = self._source(source, source_lengths, encoded)
         context.weights = {} if weights else None
+        context.global_BT = None if global_BT is None else rows.to_right(global_BT)
         if seen_MD is not None and seen_BT is not None:
             x_BTD = x_BTD.masked_scatter(rows.to_right(seen_BT)[..., None], seen_MD.to(x_BTD.dtype))
         hidden_BTD = stack(x_BTD, context, cache)

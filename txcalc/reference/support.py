@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from txcalc import architecture as arch
 from txcalc.errors import RequestError
+from txcalc.record import Record
 
-NOT_BUILT: Final = {
-    "global_tokens": "Longformer's global tokens",
-    "indexer": "the sparse-attention indexer (DeepSeek-V3.2)",
-}
+# Fields that change what is computed when they differ from their default.
+NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {}
+NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
 
 
-def not_built(sublayer: arch.Sublayer) -> None:
-    """Refuse what is not built.
+def not_built(part: Record) -> None:
+    """Refuse what is not built, in this part or any part of it.
 
     Raises:
         RequestError: naming it.
     """
-    for feature in _features(sublayer):
+    for feature in _features(part):
         raise RequestError(
-            f"the reference model does not build {NOT_BUILT[feature]} yet",
+            f"the reference model does not build {feature} yet",
             "the calculators (params, kvcache, flops) know it",
         )
 
 
-def _features(sublayer: arch.Sublayer) -> Iterator[str]:
-    match sublayer:
-        case arch.SelfAttention() if sublayer.global_tokens is not None:
-            yield "global_tokens"
-        case arch.LatentAttention() if sublayer.indexer is not None:
-            yield "indexer"
+def _features(part: Record) -> Iterator[str]:
+    values = vars(part)
+    for field, feature in NOT_BUILT.get(type(part), {}).items():
+        if values[field] != part.__defaults__[field]:
+            yield feature
+    for field, features in NOT_BUILT_VALUES.get(type(part), {}).items():
+        if values[field] in features:
+            yield features[values[field]]
+    for value in values.values():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Record):
+                yield from _features(each)
