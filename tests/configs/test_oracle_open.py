@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,32 @@ from txcalc.formulas.params import params
 
 ENTRIES = json.loads((Path(__file__).parent.parent / "data" / "oracle-open.json").read_text())["entries"]
 KNOWN = [entry for entry in ENTRIES if entry["config"]["model_type"] in known_types()]
+# The recorded groups go by names of tensors; where that puts one elsewhere than we do, what is added to our figures.
+# DeBERTa's relative positions are no input table (2 * position_buckets vectors); a table that head and input share is
+# named after the head in XLM-R.
+RECORDED_AS_EMBEDDING: dict[str, Callable[[dict[str, Any]], int]] = {
+    "deberta-v2": lambda config: 2 * config["position_buckets"] * config["hidden_size"],
+    "xlm-roberta": lambda config: -config["vocab_size"] * config["hidden_size"],
+}
+RECORDED_AS_HEAD: dict[str, Callable[[dict[str, Any]], int]] = {
+    "xlm-roberta": lambda config: config["vocab_size"] * config["hidden_size"],
+}
+
+
+def moved(to: dict[str, Callable[[dict[str, Any]], int]], config: dict[str, Any]) -> int:
+    """Parameters that the record counts in a group and we do not."""
+    return to[config["model_type"]](config) if config["model_type"] in to else 0
 
 
 @pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: str(entry["name"]))
 def test_params_equal_the_recorded_truth(entry: dict[str, Any]) -> None:
-    model = architecture_of(entry["config"])
+    config = entry["config"]
+    model = architecture_of(config)
     figures = params(model).figures()
     assert model.reasons == ()
     assert figures["params.total"] == entry["params_total"]
-    assert figures["params.embedding"] == entry["params_embedding"]
-    assert figures["params.head"] == entry["params_lm_head_separate"]
+    assert figures["params.embedding"] == entry["params_embedding"] - moved(RECORDED_AS_EMBEDDING, config)
+    assert figures["params.head"] == entry["params_lm_head_separate"] - moved(RECORDED_AS_HEAD, config)
 
 
 @pytest.mark.parametrize("entry", [e for e in KNOWN if "params_active" in e], ids=lambda entry: str(entry["name"]))

@@ -58,6 +58,7 @@ from txcalc.architecture.recurrent import (
     ShortConvolution,
 )
 
+    TokenConvolution,
 __all__ = [
     "Alibi",
     "AttentionPooling",
@@ -109,4 +110,5 @@ __all__ = [
     "UnusedTensor",
     "YarnScaling",
     "runs_of",
+    "TokenConvolution",
 ]

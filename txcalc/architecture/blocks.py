@@ -22,11 +22,21 @@ from txcalc.architecture.recurrent import (
     Mamba2,
     RealGatedRecurrence,
     ShortConvolution,
+    TokenConvolution,
 )
 from txcalc.record import Record
 
 Attention = SelfAttention | LatentAttention | CrossAttention
-Mixer = Mamba | Mamba2 | GatedDeltaNet | LinearAttention | RealGatedRecurrence | ShortConvolution | FourierMixing
+Mixer = (
+    Mamba
+    | Mamba2
+    | GatedDeltaNet
+    | LinearAttention
+    | RealGatedRecurrence
+    | ShortConvolution
+    | TokenConvolution
+    | FourierMixing
+)
 Sublayer = Attention | FeedForward | MixtureOfExperts | Mixer
 
 

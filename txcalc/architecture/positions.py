@@ -126,7 +126,9 @@ class Disentangled(Record):
     """DeBERTa's content-to-position and position-to-content scores (He et al. 2021, section 3.1).
 
     The relative table, [2 * span, hidden_size], is stored once in the stack. ``share_key`` reuses the content
-    projections for the positions; otherwise each kind of score has a projection of its own.
+    projections for the positions; otherwise each kind of score has a projection of its own. ``key_bias``: that of the
+    positions' keys has a bias (not in the first DeBERTa). ``within_length``: only vectors of distances that the
+    sequence holds are projected (the first DeBERTa), not all.
     """
 
     span: int
@@ -136,6 +138,8 @@ class Disentangled(Record):
     position_to_content: bool
     share_key: bool
 
+    key_bias: bool = True
+    within_length: bool = False
 
 class RelativeKeys(Record):
     """Learned vectors per distance added into the scores, [2 * rows - 1, head_dim] (Shaw et al. 2018).

@@ -113,6 +113,19 @@ class ShortConvolution(Record):
     bias: bool = False
 
 
+class TokenConvolution(Record):
+    """A convolution over neighbouring tokens on both sides, then an activation (DeBERTa-v2).
+
+    Filters [hidden_size, hidden_size / groups, conv_kernel]; it keeps no state, because it looks ahead too.
+    """
+
+    hidden_size: int
+    conv_kernel: int
+    groups: int
+    activation: Activation
+    bias: bool = True
+
+
 class FourierMixing(Record):
     """FNet's parameter-free mixing: the real part of a two-dimensional Fourier transform (Lee-Thorp et al. 2021)."""
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txcalc.architecture import LearnedPositions, Model, Role, TokenEmbedding, UnusedTensor
-from txcalc.configs.common import activation, layer_norm, post_norm
+from txcalc.configs.common import activation, layer_norm, post_norm, pre_norm
 from txcalc.configs.encoders import (
     LM_TASKS,
     Plan,
     absolute_positions_only,
-    biased_attention,
+    bert_sublayers,
     dense_classifier,
     encoder_model,
-    head_width,
     known_task,
     lm_plan,
-    plain_feed_forward,
     plain_plan,
 )
 from txcalc.configs.heads import Task, classifier, num_labels
@@ -47,15 +45,26 @@ _OLD_KEYS: Final = """
 directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
 """.split()
 
-_TASKS: Final = (
+TASKS: Final = (
     "base masked_lm causal_lm sequence_classification token_classification question_answering multiple_choice"
 )
 
 
-def bert_like(r: Reader, plan: Plan, *, role: Role, position_offset: int = 0) -> Model:
-    """The encoder of BERT, under the heads that ``plan`` holds; ``position_offset``: the first token's row."""
+def bert_like(
+    r: Reader,
+    plan: Plan,
+    *,
+    role: Role,
+    position_offset: int = 0,
+    pre_normed: bool = False,
+    embedding_normed: bool = True,
+) -> Model:
+    """The encoder of BERT, under the heads that ``plan`` holds; ``position_offset``: the first token's row.
+
+    ``pre_normed``: norms before each sublayer and a final one (Xiong et al. 2020), not after each addition.
+    """
     absolute_positions_only(r)
-    hidden, heads = r.integer("hidden_size"), r.integer("num_attention_heads")
+    hidden = r.integer("hidden_size")
     norm = layer_norm(hidden, r.number("layer_norm_eps"))
     rows = r.integer("max_position_embeddings")
     embedding = TokenEmbedding(
@@ -63,20 +72,19 @@ def bert_like(r: Reader, plan: Plan, *, role: Role, position_offset: int = 0) ->
         embedding_size=hidden,
         positions=LearnedPositions(rows=rows, width=hidden, offset=position_offset),
         token_types=r.integer("type_vocab_size"),
-        norm=norm,
+        norm=norm if embedding_normed else None,
     )
-    attention = biased_attention(hidden, heads, head_width(r, hidden, heads), causal=role == "decoder")
-    feed_forward = plain_feed_forward(hidden, r.integer("intermediate_size"), activation(r))
-    num_layers = r.layers()
+    num_layers, arrange = r.layers(), pre_norm if pre_normed else post_norm
     return encoder_model(
         r,
         plan,
         role=role,
         hidden=hidden,
         embedding=embedding,
-        layers=[(post_norm(attention, feed_forward, norm=norm), num_layers)],
+        layers=[(arrange(*bert_sublayers(r, role=role), norm=norm), num_layers)],
         positions=max(rows - position_offset, 0),
-        unused=_cross_attention(r, role, hidden, num_layers),
+        unused=cross_attention(r, role, hidden, num_layers),
+        final_norm=norm if pre_normed else None,
     )
 
 
@@ -85,7 +93,7 @@ def role_of(r: Reader) -> Role:
     return "decoder" if r.flag("is_decoder") else "encoder"
 
 
-def _cross_attention(r: Reader, role: Role, hidden: int, num_layers: int) -> tuple[UnusedTensor, ...]:
+def cross_attention(r: Reader, role: Role, hidden: int, num_layers: int) -> tuple[UnusedTensor, ...]:
     """``add_cross_attention``: weights for another model's encoder, idle as long as the model runs alone."""
     if not r.flag("add_cross_attention"):
         return ()
@@ -106,7 +114,7 @@ def idle_cross_attention(r: Reader, hidden: int, num_layers: int) -> tuple[Unuse
 
 def _bert(r: Reader) -> Model:
     r.ignore("pad_token_id", *_OLD_KEYS)
-    task = known_task(r, f"{_TASKS} pretraining next_sentence", prefix="Bert", default="masked_lm")
+    task = known_task(r, f"{TASKS} pretraining next_sentence", prefix="Bert", default="masked_lm")
     role, hidden = role_of(r), r.integer("hidden_size")
     if task not in LM_TASKS:
         return bert_like(r, plain_plan(r, task, role=role, hidden=hidden), role=role)
@@ -127,14 +135,19 @@ def roberta_plan(r: Reader, task: Task, role: Role) -> Plan:
     return plain_plan(r, task, role=role, hidden=hidden)
 
 
-def roberta_like(r: Reader, prefix: str) -> Model:
-    """RoBERTa and the types that are RoBERTa by another name; positions are counted from the padding token's id."""
-    task = known_task(r, _TASKS, prefix=prefix, default="masked_lm")
+def roberta_like(r: Reader, prefix: str, *, tasks: str = TASKS, **layers: Any) -> Model:
+    """RoBERTa and the types that are RoBERTa by another name; ``layers`` goes to ``bert_like``."""
+    task = known_task(r, tasks, prefix=prefix, default="masked_lm")
+    role = role_of(r)
+    return bert_like(r, roberta_plan(r, task, role), role=role, position_offset=first_position(r), **layers)
+
+
+def first_position(r: Reader) -> int:
+    """The row of the first token: positions are counted from the padding token's id."""
     padding = r.optional_integer("pad_token_id", minimum=0)
     if padding is None:
         raise r.error("pad_token_id", "is null; positions are counted from it", "RoBERTa's is 1")
-    role = role_of(r)
-    return bert_like(r, roberta_plan(r, task, role), role=role, position_offset=padding + 1)
+    return padding + 1
 
 
 def _roberta(r: Reader) -> Model:

@@ -44,12 +44,15 @@ ACTIVATIONS: Final[Mapping[str, Activation]] = {
 }
 
 
-def activation(r: Reader, name: str = "hidden_act") -> Activation:
-    """The nonlinearity a config names; one that is not known is an error (it would run another model)."""
-    value = r.text(name)
-    if value not in ACTIVATIONS:
-        raise r.error(name, f"is {value!r}; known: {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[value]
+def activation(r: Reader, name: str = "hidden_act", *, also: Mapping[str, Activation] | None = None) -> Activation:
+    """The nonlinearity a config names; one that is not known is an error (it would run another model).
+
+    ``also``: what this type alone knows.
+    """
+    value, known = r.text(name), {**ACTIVATIONS, **(also or {})}
+    if value not in known:
+        raise r.error(name, f"is {value!r}; known: {', '.join(known)}")
+    return known[value]
 
 
 def rms_norm(width: int, eps: float, *, unit_offset: bool = False) -> Norm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from txcalc.architecture import (
     FeedForward,
@@ -21,7 +21,7 @@ from txcalc.architecture import (
     runs_of,
 )
 from txcalc.architecture.feed_forward import Activation
-from txcalc.configs.common import dtype_of, layer_norm, quantization_of
+from txcalc.configs.common import activation, dtype_of, layer_norm, quantization_of
 from txcalc.configs.common import foreign_spelling as foreign_spelling  # for the modules that build on this one
 from txcalc.configs.heads import Task, classifier, num_labels, task_of
 from txcalc.configs.reader import Reader
@@ -75,6 +75,13 @@ def plain_feed_forward(hidden: int, inner: int, act: Activation, *, bias: bool =
     return FeedForward(
         hidden_size=hidden, intermediate_size=inner, activation=act, gated=False, up_bias=bias, down_bias=bias
     )
+
+
+def bert_sublayers(r: Reader, *, role: Role) -> tuple[SelfAttention, FeedForward]:
+    """BERT's attention and feed-forward, in the usual spelling: a bias on every matrix."""
+    hidden, heads = r.integer("hidden_size"), r.integer("num_attention_heads")
+    attention = biased_attention(hidden, heads, head_width(r, hidden, heads), causal=role == "decoder")
+    return attention, plain_feed_forward(hidden, r.integer("intermediate_size"), activation(r))
 
 
 def absolute_positions_only(r: Reader) -> None:
@@ -163,10 +170,14 @@ def encoder_model(
     hidden: int,
     embedding: TokenEmbedding,
     layers: Iterable[tuple[Layer, int]],
-    positions: int,
+    positions: int | None,
     unused: tuple[UnusedTensor, ...] = (),
+    **tables: Any,
 ) -> Model:
-    """A model of one stack; ``positions``: how many tokens its position table has rows for."""
+    """A model of one stack; ``positions``: how many tokens its position table has rows for.
+
+    ``tables``: what else the stack holds, a final norm or relative positions.
+    """
     r.ignore("tie_word_embeddings")  # bears on a language model's head only, which read it
     distinct, runs = runs_of(layers)
     stack = Stack(
@@ -176,6 +187,7 @@ def encoder_model(
         layers=distinct,
         runs=runs,
         pooler=Pooler(hidden_size=hidden) if plan.pooler else None,
+        **tables,
     )
     return Model(
         name="",

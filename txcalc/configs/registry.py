@@ -52,7 +52,10 @@ _MODULES: Final = {
     "bert": "bert roberta",
     "albert": "albert",
     "distilbert": "distilbert",
+    "roberta": "xlm-roberta camembert data2vec-text xlm-roberta-xl roberta-prelayernorm ibert",
     "t5": "t5",
+    "electra": "electra rembert",
+    "deberta": "deberta deberta-v2",
     "bart": "bart",
     "native": "transformer",
 }

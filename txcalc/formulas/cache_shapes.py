@@ -19,6 +19,7 @@ from txcalc.architecture import (
     SelfAttention,
     ShortConvolution,
     Sublayer,
+    TokenConvolution,
 )
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.letters import head_widths
@@ -68,6 +69,7 @@ def cache_rows(sublayer: Sublayer, count: int) -> tuple[CacheRow, ...]:
             | LinearAttention()
             | RealGatedRecurrence()
             | ShortConvolution()
+            | TokenConvolution()
             | FourierMixing()
         ):
             return ()
@@ -127,6 +129,7 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
             | LatentAttention()
             | FeedForward()
             | MixtureOfExperts()
+            | TokenConvolution()
             | FourierMixing()
         ):
             return None

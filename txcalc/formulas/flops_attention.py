@@ -15,7 +15,7 @@ from txcalc.architecture import (
     RelativeKeys,
     SelfAttention,
 )
-from txcalc.expression import Expression, symbol
+from txcalc.expression import Expression, minimum, symbol
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.letters import head_widths
 from txcalc.formulas.params_sublayers import ATTENTION, CROSS, INDEXER, LATENT
@@ -48,7 +48,7 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         linear_flops("k_proj", work.rows, D, K * H) if own_kv else None,
         linear_flops("v_proj", work.rows, D, K * Hv) if own_kv and not a.k_equals_v else None,
         _gate(a, work, D, N, Hv),
-        *_position_projections(a),
+        *_position_projections(a, work),
         product_flops("scores", work, N, pairs, H, half=half),
         _position_scores(a, work, pairs, half),
         product_flops("values", work, N, pairs, Hv, half=half),
@@ -73,18 +73,23 @@ def _global_note(a: SelfAttention) -> str:
     return "no token is counted as global: the projections for global tokens are not run"
 
 
-def _position_projections(a: SelfAttention) -> list[Node]:
+def _position_projections(a: SelfAttention, work: Work) -> list[Node]:
     """DeBERTa's relative vectors, 2 * span of them, through the query and key projections or ones of their own."""
     if not isinstance(a.position, Disentangled):
         return []
     D, inner = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads) * symbol("H", a.head_dim)
-    vectors = 2 * symbol("span", a.position.span)
+    vectors = _relative_vectors(a.position, work)
     both = a.position.share_key
     keys, queries = a.position.content_to_position or both, a.position.position_to_content or both
     return [
         *([linear_flops("position_keys", vectors, D, inner)] if keys else []),
         *([linear_flops("position_queries", vectors, D, inner)] if queries else []),
     ]
+
+
+def _relative_vectors(position: Disentangled, work: Work) -> Expression:
+    span = symbol("span", position.span)
+    return 2 * (minimum(span, work.S) if position.within_length else span)
 
 
 def _position_scores(a: SelfAttention, work: Work, pairs: Expression, half: bool) -> Node | None:
@@ -98,7 +103,7 @@ def _position_scores(a: SelfAttention, work: Work, pairs: Expression, half: bool
         case RelativeKeys():
             return product_flops("position_scores", work, 2 * N if a.position.queries else N, pairs, H, half=half)
         case Disentangled():
-            vectors = 2 * symbol("span", a.position.span)
+            vectors = _relative_vectors(a.position, work)
             to_position, to_content = a.position.content_to_position, a.position.position_to_content
             parts = [
                 product_flops("content_to_position", work, N, work.T * vectors, H) if to_position else None,

@@ -29,6 +29,7 @@ from txcalc.architecture import (
     ShortConvolution,
     Stack,
     Sublayer,
+    TokenConvolution,
 )
 from txcalc.architecture.feed_forward import Activation
 from txcalc.expression import Expression, symbol
@@ -145,6 +146,9 @@ def _sublayer(sublayer: Sublayer, work: Work) -> Node | None:
             return _guess("recurrence", 2 * SCAN * work.rows * symbol("lru_width", sublayer.lru_width))
         case ShortConvolution():
             return _guess("gates", 2 * work.rows * symbol("D", sublayer.hidden_size))
+        case TokenConvolution():
+            operations = ACTIVATION[sublayer.activation] + sublayer.bias
+            return _guess("activation", operations * work.rows * symbol("D", sublayer.hidden_size))
         case FourierMixing():
             return _fourier(sublayer, work)
 

@@ -18,10 +18,11 @@ from txcalc.architecture import (
     Mamba2,
     RealGatedRecurrence,
     ShortConvolution,
+    TokenConvolution,
 )
 from txcalc.expression import Expression, ceil_div, symbol
 from txcalc.formulas.flops_work import Work, linear_flops
-from txcalc.formulas.params_sublayers import DELTA, GRIFFIN, LFM2, LINEAR_ATTENTION, MAMBA, MAMBA2
+from txcalc.formulas.params_sublayers import CONVOLUTION, DELTA, GRIFFIN, LFM2, LINEAR_ATTENTION, MAMBA, MAMBA2
 from txcalc.result import Node, leaf, total
 
 DELTA_CHUNK: Final = 64  # of flash-linear-attention and transformers; no config holds it
@@ -191,3 +192,10 @@ def short_convolution_flops(c: ShortConvolution, work: Work) -> Node:
         linear_flops("out_proj", work.rows, D, D),
     ]
     return total("short_convolution", "FLOPs", parts, source=LFM2)
+
+
+def token_convolution_flops(c: TokenConvolution, work: Work) -> Node:
+    """Every output channel from the channels of its group, at as many positions as there are tokens."""
+    D = symbol("D", c.hidden_size)
+    each = D * (D // symbol("groups", c.groups)) * symbol("conv_kernel", c.conv_kernel)
+    return leaf("token_convolution", "FLOPs", 2 * work.rows * each, source=CONVOLUTION)

@@ -16,6 +16,7 @@ from txcalc.architecture import (
     SelfAttention,
     ShortConvolution,
     Sublayer,
+    TokenConvolution,
 )
 from txcalc.expression import symbol
 from txcalc.formulas.flops_attention import cross_attention_flops, latent_attention_flops, self_attention_flops
@@ -26,6 +27,7 @@ from txcalc.formulas.flops_recurrent import (
     mamba_flops,
     real_gated_recurrence_flops,
     short_convolution_flops,
+    token_convolution_flops,
 )
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.params_sublayers import FEED_FORWARD, MIXTURE
@@ -57,6 +59,8 @@ def sublayer_flops(sublayer: Sublayer, work: Work) -> Node:
             return real_gated_recurrence_flops(sublayer, work)
         case ShortConvolution():
             return short_convolution_flops(sublayer, work)
+        case TokenConvolution():
+            return token_convolution_flops(sublayer, work)
         case FourierMixing():
             return total("fourier_mixing", "FLOPs", [], note="a fast Fourier transform is no matrix product")
 

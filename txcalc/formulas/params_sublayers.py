@@ -24,6 +24,7 @@ from txcalc.architecture import (
     SelfAttention,
     ShortConvolution,
     Sublayer,
+    TokenConvolution,
 )
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.letters import head_widths
@@ -49,6 +50,7 @@ LINEAR_ATTENTION: Final = (
     "Katharopoulos et al. 2020 (arXiv 2006.16236); lightning: MiniMax-01 (arXiv 2501.08313), section 2.2"
 )
 GRIFFIN: Final = "Griffin (De et al. 2024, arXiv 2402.19427), section 2.4; gates are block-diagonal, one block a head"
+CONVOLUTION: Final = "He et al. 2021 (arXiv 2006.03654), section 4: a convolution beside the first layer"
 LFM2: Final = "LFM2 technical report, section 2"
 
 
@@ -77,6 +79,8 @@ def sublayer_params(sublayer: Sublayer) -> Node:
             return _real_gated_recurrence(sublayer)
         case ShortConvolution():
             return _short_convolution(sublayer)
+        case TokenConvolution():
+            return _token_convolution(sublayer)
         case FourierMixing():
             return total("fourier_mixing", "parameters", [])
 
@@ -153,8 +157,9 @@ def _position_params(a: SelfAttention) -> Node | None:
             return leaf("relative_bias", "parameters", buckets * symbol("N", a.num_attention_heads))
         case Disentangled(share_key=False):
             D = symbol("D", a.hidden_size)
-            kinds = int(a.position.content_to_position) + int(a.position.position_to_content)
-            return leaf("position_projections", "parameters", kinds * (D * D + D))
+            kinds = a.position.content_to_position + a.position.position_to_content
+            biases = kinds - (a.position.content_to_position and not a.position.key_bias)
+            return leaf("position_projections", "parameters", kinds * D * D + biases * D)
         case RelativeKeys():
             rows = symbol("rows", a.position.rows)
             return leaf("relative_keys", "parameters", (2 * rows - 1) * symbol("H", a.head_dim))
@@ -355,3 +360,9 @@ def _short_convolution(c: ShortConvolution) -> Node:
         linear("out_proj", D, D, bias=c.bias),
     ]
     return total("short_convolution", "parameters", parts, source=LFM2)
+
+
+def _token_convolution(c: TokenConvolution) -> Node:
+    D, taps = symbol("D", c.hidden_size), symbol("conv_kernel", c.conv_kernel)
+    filters = D * (D // symbol("groups", c.groups)) * taps
+    return leaf("token_convolution", "parameters", filters + D if c.bias else filters, source=CONVOLUTION)

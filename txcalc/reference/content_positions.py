@@ -35,7 +35,7 @@ class DisentangledScores(nn.Module):
         super().__init__()
         self.d, self.heads = d, heads
         own = not d.share_key
-        self.key_proj = nn.Linear(hidden_size, hidden_size) if own and d.content_to_position else None
+        self.key_proj = nn.Linear(hidden_size, hidden_size, bias=d.key_bias) if own and d.content_to_position else None
         self.query_proj = nn.Linear(hidden_size, hidden_size) if own and d.position_to_content else None
 
     def forward(

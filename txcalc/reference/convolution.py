@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from txcalc import architecture as arch
 from txcalc.reference.cache import CacheSpec, StateCache
 from txcalc.reference.context import Context
+from txcalc.reference.feed_forward import ACTIVATIONS
 from txcalc.reference.sublayer import Sublayer
 
 WINDOW = "window"  # the name of a convolution's state: its last kernel - 1 inputs
@@ -64,3 +65,23 @@ class ShortConvolution(Sublayer):
     def new_cache(self, spec: CacheSpec) -> StateCache:
         """The convolution's last inputs."""
         return StateCache(window=self.conv.window(spec))
+
+
+class TokenConvolution(Sublayer):
+    """Every channel from all channels of its group at the tokens around it, then an activation (DeBERTa-v2).
+
+    Padding is zero before the filters, as it is where the published model puts this sublayer: on the embeddings.
+    """
+
+    def __init__(self, c: arch.TokenConvolution) -> None:
+        super().__init__()
+        D, around = c.hidden_size, (c.conv_kernel - 1) // 2
+        self.conv = nn.Conv1d(D, D, c.conv_kernel, padding=around, groups=c.groups, bias=c.bias)
+        self.activation = ACTIVATIONS[c.activation]
+
+    def forward(self, x_BTD: Tensor, context: Context, kept: None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        if context.padded:
+            x_BTD = x_BTD * context.real_BT[..., None]
+        y_BTD = self.conv(x_BTD.transpose(1, 2)).transpose(1, 2)
+        return self.activation(y_BTD)

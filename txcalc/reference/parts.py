@@ -23,6 +23,7 @@ _LABELS: Final = {
     arch.LinearAttention: "linear",
     arch.RealGatedRecurrence: "rglru",
     arch.ShortConvolution: "conv",
+    arch.TokenConvolution: "tokenconv",
     arch.FourierMixing: "fourier",
 }
 _STEP: Final = re.compile(r"steps\.(\d+)\.(?:branches\.(\d+)\.)?(?:sublayer\.)?(.+)")

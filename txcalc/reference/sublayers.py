@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from txcalc import architecture as arch
 from txcalc.reference.attention import CrossAttention, SelfAttention
-from txcalc.reference.convolution import ShortConvolution
+from txcalc.reference.convolution import ShortConvolution, TokenConvolution
 from txcalc.reference.delta import GatedDeltaNet
 from txcalc.reference.experts import MixtureOfExperts
 from txcalc.reference.feed_forward import FeedForward
@@ -44,5 +44,7 @@ def make_sublayer(sublayer: arch.Sublayer) -> Sublayer:
             return RealGatedRecurrence(sublayer)
         case arch.ShortConvolution():
             return ShortConvolution(sublayer)
+        case arch.TokenConvolution():
+            return TokenConvolution(sublayer)
         case arch.FourierMixing():
             return FourierMixing(sublayer)
