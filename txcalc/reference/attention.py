@@ -103,7 +103,7 @@ class SelfAttention(Sublayer):
         )
         if self.difference is None:
             return attend(product, context.backend, keeper(context))
-        return self.difference(v_BKSH, lambda v: attend(product._replace(v_BKSH=v), context.backend, keeper(context)))
+        return self._difference(product, context)
 
     def gated(self, out_BTNH: Tensor, x_BTD: Tensor) -> Tensor:
         """The heads' output times a sigmoid of the input, a channel or a head at a time, where the layer has a gate."""
@@ -136,6 +136,20 @@ class SelfAttention(Sublayer):
         if norm is not None and after:
             x_BTNH = norm(x_BTNH)
         return x_BTNH
+
+    def _difference(self, product: Product, context: Context) -> Tensor:
+        """Two maps over two halves of the values; the weights of both, one after the other."""
+        assert self.difference is not None
+        kept: list[Tensor] = []
+        keep = None if context.weights is None else kept.append
+
+        def half(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return attend(product._replace(q_BNTH=q, k_BKSH=k, v_BKSH=v), context.backend, keep)
+
+        out_BNTH = self.difference(*product[:3], half)
+        if context.weights is not None:
+            context.weights[context.layer, "self"] = torch.cat(kept[::2], dim=1)
+        return out_BNTH
 
     def _mask(self, keys: Keys, context: Context) -> Mask:
         mask = mask_for(context, keys, causal=self.a.causal, window=self.a.window, chunk=self.a.chunk)

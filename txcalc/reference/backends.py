@@ -76,12 +76,14 @@ def attend(product: Product, backend: Backend, keep: Callable[[Tensor], None] | 
         reason = reason_against(backend.name, product, weights=keep is not None)
         if reason:
             raise RequestError(f"attention backend {backend.name!r} cannot run this: {reason}", "use auto or eager")
-    if backend.name == "eager" or (backend.name == "auto" and _only_eager(product, keep is not None)):
+    folds = backend.fold_groups and keep is None and _foldable(product)
+    folded = _fold(product) if folds else product
+    if backend.name == "eager" or (backend.name == "auto" and _better_eager(product, keep is not None)):
         backend.ran.add("eager")
-        return eager(product, keep)
-    if backend.fold_groups and _foldable(product):
-        return _unfold(fused(_fold(product), backend), product)
-    return fused(product, backend)
+        out = eager(folded, keep)
+    else:
+        out = fused(folded, backend)
+    return _unfold(out, product) if folds else out
 
 
 # ---- eager ----------------------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def _softmax(scores_BNTS: Tensor, sinks_N: Tensor | None) -> Tensor:
     if sinks_N is None:
         return scores_BNTS.softmax(-1, dtype=torch.float32)
     B, N, T, _ = scores_BNTS.shape
-    sinks_BNT1 = sinks_N.to(scores_BNTS.dtype).view(1, N, 1, 1).expand(B, N, T, 1)
+    sinks_BNT1 = sinks_N.to(scores_BNTS.dtype).view(1, N, -1, 1).expand(B, N, T, 1)  # -1: heads that were folded
     return torch.cat((scores_BNTS, sinks_BNT1), dim=-1).softmax(-1, dtype=torch.float32)[..., :-1]
 
 
@@ -220,8 +222,10 @@ def _unless_causal(mask: Tensor | Literal["none", "causal"]) -> Tensor | Literal
 # ---- what cannot run ------------------------------------------------------------------------------------------------
 
 
-def _only_eager(product: Product, weights: bool) -> bool:
-    return weights or product.softcap is not None or product.sinks_N is not None
+def _better_eager(product: Product, weights: bool) -> bool:
+    """What only eager has; and one token over keys and values of unlike width, where torch would copy all keys."""
+    only = weights or product.softcap is not None or product.sinks_N is not None
+    return only or (product.q_BNTH.shape[2] == 1 and product.q_BNTH.shape[-1] != product.v_BKSH.shape[-1])
 
 
 def reason_against(name: Name, product: Product, *, weights: bool = False) -> str:

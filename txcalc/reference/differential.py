@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from txcalc import architecture as arch
 from txcalc.reference.norms import normalise
 
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 class Difference(nn.Module):
     """Heads n and n + N / 2 are the two maps of a pair; its values are two value heads side by side."""
@@ -25,11 +27,13 @@ class Difference(nn.Module):
             nn.Parameter(torch.empty(head_dim)) for _ in range(4)
         )
 
-    def forward(self, v_BKSH: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
-        """[B, N, T, H] from values [B, K, S, H]; ``attend`` makes [B, N, T, H] of such values."""
-        halves = (half.repeat(1, 2, 1, 1) for half in v_BKSH.chunk(2, dim=1))
-        wide_BNTH = torch.cat([attend(half) for half in halves], dim=-1)
-        first, second = wide_BNTH.chunk(2, dim=1)
+    def forward(self, q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, attend: Attend) -> Tensor:
+        """[B, N, T, H] from queries, keys and values; ``attend`` makes [B, N / 2, T, H] of half of their heads."""
+        values = v_BKSH.chunk(2, dim=1)
+        first, second = (
+            torch.cat([attend(q, k, v) for v in values], dim=-1)
+            for q, k in zip(q_BNTH.chunk(2, dim=1), k_BKSH.chunk(2, dim=1), strict=True)
+        )
         weight = self._exp(self.lambda_q1, self.lambda_k1) - self._exp(self.lambda_q2, self.lambda_k2)
         difference = first - (weight + self.d.lambda_init).to(first.dtype) * second
         out = (1 - self.d.lambda_init) * normalise(difference, "rmsnorm", self.d.norm_eps).to(first.dtype)
