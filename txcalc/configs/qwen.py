@@ -34,7 +34,7 @@ def qwen_layer_types(r: Reader) -> list[str]:
     """
     windowed = r.flag("use_sliding_window") and r.optional_integer("sliding_window") is not None
     first = r.integer("max_window_layers", minimum=0)
-    listed = r.config.get("layer_types") or ()
+    listed = r.texts("layer_types") if r.has("layer_types") else []
     if not windowed and "sliding_attention" in listed:
         raise r.error(
             "layer_types",

@@ -39,6 +39,7 @@ class Reader:
         self.defaults = defaults
         self.origin = origin
         self.aliases = aliases or {}
+        self._standard = {own: standard for standard, own in self.aliases.items()}
         self.path = path
         self.model_type = str(config.get("model_type", ""))
         self.reasons: list[str] = []
@@ -55,14 +56,14 @@ class Reader:
         Raises:
             ModelError: missing, and the type has no default; or given twice with two values.
         """
-        own = self.aliases.get(name, name)
-        self._read |= {name, own}
+        own, other = self._spellings(name)
+        self._read |= {other, own}
         value = self.config.get(own, _MISSING)
-        standard = self.config.get(name, _MISSING)
+        standard = self.config.get(other, _MISSING)
         if value is _MISSING or (value is None and standard is not _MISSING):
             value = standard
-        elif own != name and standard is not _MISSING and standard != value:
-            what = f"{name} is {shown(standard)} and {own} is {shown(value)}: two names of one field"
+        elif own != other and standard is not _MISSING and standard != value:
+            what = f"{other} is {shown(standard)} and {own} is {shown(value)}: two names of one field"
             raise ModelError(self.path + what, "remove one")
         if value is not _MISSING:
             return value
@@ -74,7 +75,12 @@ class Reader:
 
     def has(self, name: str) -> bool:
         """Whether the config itself (not the defaults) holds the field, null included."""
-        return name in self.config or self.aliases.get(name, name) in self.config
+        return any(spelling in self.config for spelling in self._spellings(name))
+
+    def _spellings(self, name: str) -> tuple[str, str]:
+        """(the type's own name, the standard one) of a field, whichever was given; twice the same where it has one."""
+        own = self.aliases.get(name, name)
+        return own, self._standard.get(own, own) if own == name else name
 
     def integer(self, name: str, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
         """A whole number within bounds."""

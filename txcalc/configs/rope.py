@@ -17,8 +17,9 @@ from txcalc.architecture import (
     Rotary,
     YarnScaling,
 )
-from txcalc.configs.reader import Reader
+from txcalc.configs.reader import Reader, shown
 
+MOST_TURNED: Final = 4  # times the width of a head: nothing published turns more than once
 DEFAULTS: Final = {"rope_theta": 10_000.0, "rope_scaling": None, "rope_parameters": None, "partial_rotary_factor": None}
 
 
@@ -42,8 +43,13 @@ def rotary(
     whole heads, so that a config which asks for part of one is not understood.
     """
     settings = parameters(r, layer_type) if settings is None else settings
-    base = settings.get("rope_theta") or _plain(r, "rope_theta") or theta or 10_000.0
-    part = settings.get("partial_rotary_factor") or _plain(r, "partial_rotary_factor") or factor
+    number = _numbers(r, settings)
+    base = number("rope_theta", 0.0) or _plain(r, "rope_theta") or theta or 10_000.0
+    part = number("partial_rotary_factor", 0.0) or _plain(r, "partial_rotary_factor") or factor
+    if base <= 0:
+        raise r.error("rope_theta", f"is {base}; expected a positive number")
+    if not 0 < part <= MOST_TURNED:
+        raise r.error("partial_rotary_factor", f"is {part}; expected more than 0, at most {MOST_TURNED}")
     if whole and part != 1:
         r.reasons.append(f"partial_rotary_factor = {part}: transformers turns whole heads in this type")
         part = 1
@@ -79,7 +85,7 @@ def _scaling(r: Reader, settings: Mapping[str, Any]) -> RopeScaling | None:
     number = _numbers(r, settings)
     trained = int(
         (_plain(r, "original_max_position_embeddings") if r.has("original_max_position_embeddings") else 0)
-        or settings.get("original_max_position_embeddings")
+        or number("original_max_position_embeddings", 0)
         or _plain(r, "max_position_embeddings")
         or 0
     )
@@ -123,12 +129,22 @@ def _longrope(r: Reader, settings: Mapping[str, Any], number: Any, trained: int)
     longest = _plain(r, "max_position_embeddings") or trained
     factor = number("factor", 0.0) or (longest / trained if trained else 1.0)
     return LongRopeScaling(
-        short_factor=tuple(float(value) for value in settings.get("short_factor") or ()),
-        long_factor=tuple(float(value) for value in settings.get("long_factor") or ()),
+        short_factor=_factors(r, settings, "short_factor"),
+        long_factor=_factors(r, settings, "long_factor"),
         original_max_position_embeddings=trained,
         factor=factor,
         attention_factor=number("attention_factor", 0.0) or None,
     )
+
+
+def _factors(r: Reader, settings: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    values = settings.get(name) or ()
+    if not isinstance(values, list | tuple):
+        raise r.error("rope_scaling", f"has {name} {shown(values)}; expected a list of numbers")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise r.error("rope_scaling", f"has {shown(value)} in {name}; expected numbers")
+    return tuple(float(value) for value in values)
 
 
 def _numbers(r: Reader, settings: Mapping[str, Any]) -> Any:
@@ -137,7 +153,7 @@ def _numbers(r: Reader, settings: Mapping[str, Any]) -> Any:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise r.error("rope_scaling", f"has {name} {value!r}; expected a number")
+            raise r.error("rope_scaling", f"has {name} {shown(value)}; expected a number")
         return float(value)
 
     return number
