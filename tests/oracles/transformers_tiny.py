@@ -9,6 +9,7 @@ import torch
 import transformers
 
 transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 
 def made(config: dict[str, Any], seed: int = 0, spread: float = 0.05) -> Any:

@@ -83,14 +83,16 @@ def _stream(before: str, pieces: Iterator[str]) -> int:
     """Text as it comes; what was printed stays when the user interrupts."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.stdout.write(before)
+    begun = False
     try:
         for piece in pieces:
-            sys.stdout.write(piece)
+            sys.stdout.write(piece if begun else before + piece)
             sys.stdout.flush()
+            begun = True
     finally:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        if begun:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
     return 0
 
 
