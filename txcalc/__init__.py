@@ -13,10 +13,10 @@ Importing this loads neither torch nor numpy; each name is loaded when it is fir
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for true; typing itself is left for later
 if TYPE_CHECKING:
+    from typing import Any
+
     from txcalc.architecture import Model as Model
     from txcalc.cards import load as load
     from txcalc.configs import architecture_of as architecture_of
@@ -64,6 +64,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'txcalc' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)
 
 

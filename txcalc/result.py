@@ -18,6 +18,7 @@ Unit = Literal[
     "bytes",
     "FLOPs",
     "tokens",
+    "tokens/s",
     "sequences",
     "elements",
     "scores",
@@ -107,6 +108,13 @@ class Node(Record):
             if node.key == key:
                 return node
         raise KeyError(key)
+
+    def estimated(self: Node, reasons: tuple[str, ...]) -> Node:
+        """This tree as an estimate where there are ``reasons``, every node of it; itself where there are none."""
+        if not reasons:
+            return self
+        children = tuple(child.estimated(reasons) for child in self.children)
+        return self.replace(basis="estimated", reason=self.reason or "; ".join(reasons), children=children)
 
     def figures(self) -> dict[str, int | float]:
         """Every headline figure in the tree, by key."""

@@ -101,6 +101,49 @@ def test_fit_exits_3_where_not_one_sequence_fits(txcalc: Run) -> None:
     assert txcalc("kvcache", "llama3-8b", "--ctx", "32k", "--fit", "4.29GB").code == 3
 
 
+def test_fit_counts_whole_blocks_and_the_batch(txcalc: Run) -> None:
+    """1,000 tokens take 16 blocks of 64 tokens of 131,072 bytes: 134,217,728; one byte less has no room for one."""
+    common = ("kvcache", "llama3-8b", "--ctx", "1000", "--block-size", "64", "--json", "--fit")
+    assert txcalc(*common, "134217728B").json()["kv_cache"]["fit_sequences"] == 1
+    less = txcalc(*common, "134217727B")
+    assert (less.code, less.json()["kv_cache"]["fit_sequences"], less.json()["kv_cache"]["fit_tokens"]) == (3, 0, 960)
+    assert txcalc("kvcache", "llama3-8b", "--ctx", "8k", "--batch", "8", "--fit", "2GiB").code == 3
+
+
+def test_an_empty_model_name_is_refused(txcalc: Run) -> None:
+    assert txcalc("params", "").code == 1
+    assert txcalc("kvcache", "").code == 1
+
+
+def test_the_default_context_is_no_longer_than_the_training_s(txcalc: Run) -> None:
+    ran = txcalc("kvcache", "gpt2", "--json")
+    assert ran.json()["inputs"]["ctx"] == 1024
+    assert ran.err == ""
+
+
+def test_the_python_api_says_estimated_too(config: Config) -> None:
+    import txcalc
+
+    model = txcalc.load(config(flux_capacitor=3))
+    for tree in (txcalc.params(model), txcalc.kv_cache(model, ctx=8), txcalc.flops(model, seq=8)):
+        assert tree.basis == "estimated"
+        assert "flux_capacitor" in tree.reason
+
+
+def test_a_full_disk_is_one_line() -> None:
+    command = f"{sys.executable} -m txcalc params llama3-8b --json > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the answer cannot be written")
+
+
+def test_a_closed_output_is_one_line() -> None:
+    command = f"{sys.executable} -m txcalc params llama3-8b >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: standard output is closed")
+
+
 def test_an_estimate_says_so_everywhere(txcalc: Run, config: Config) -> None:
     path = config(flux_capacitor=3)
     document = txcalc("params", path, "--json").json()

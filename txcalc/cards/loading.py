@@ -40,12 +40,17 @@ def load(
         model = architecture_of(config, name=card.name, strict=strict, must_read=keys)
     except ModelError as error:
         raise ModelError(f"{name}: {error.message}", error.hint) from None
-    changes = [f"{key}={str(value)[:40]}" for key, value in (overrides or {}).items()]
+    changes = [f"{key}={_shortened(value)}" for key, value in (overrides or {}).items()]
     if gqa is not None:
         kv_heads = _kv_heads(gqa)
         model = with_kv_heads(model, kv_heads)
         changes.append(_KV_NAMES.get(kv_heads, f"{kv_heads} KV heads"))
     return model.replace(name=f"{card.name} with {', '.join(changes)}") if changes else model
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _kv_heads(gqa: str | int) -> int | None:

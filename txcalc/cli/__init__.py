@@ -15,15 +15,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
     try:
-        from txcalc.cli.app import run
-
-        return run([argument for argument in arguments if argument != "--debug"])
+        code = _run([argument for argument in arguments if argument != "--debug"])
+        sys.stdout.flush()
+        return code
     except TxcalcError as error:
         if debug:
             raise
         return _report(error.message, error.hint, error.exit_code)
-    except SystemExit as stop:  # argparse's --help and --version
-        return int(stop.code or 0)
     except KeyboardInterrupt:
         return _report("interrupted", "", 130)
     except BrokenPipeError:
@@ -33,33 +31,58 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _report(f"unexpected {text}", "this is a fault in txcalc; --debug shows where", 1)
+        return _unexpected(error)
+
+
+def _run(arguments: list[str]) -> int:
+    if sys.stdout is None:
+        raise TxcalcError("standard output is closed", "send it to a file or a pipe")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
+    from txcalc.cli.app import run
+
+    try:
+        return run(arguments)
+    except SystemExit as stop:  # argparse's --help and --version
+        return int(stop.code or 0)
 
 
 def entry_point() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        code = main()
+    except KeyboardInterrupt:  # between the lines of main itself
+        code = 130
+    sys.exit(code)
+
+
+def _unexpected(error: Exception) -> int:
+    if isinstance(error, OSError) and error.filename is None:  # a full disk behind standard output, a lost terminal
+        _silence()
+        return _report(f"the answer cannot be written: {error.strerror or error}", "check where the output goes", 1)
+    first = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _report(f"unexpected {first}", "this is a fault in txcalc; --debug shows where", 1)
 
 
 def _report(message: str, hint: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"error: {_printable(line)}", file=sys.stderr)
-    if hint:
-        print(f"hint: {_printable(' '.join(hint.split()))}", file=sys.stderr)
+    from txcalc.report.write import one_line
+
+    encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+    for label, text in (("error", message), ("hint", hint)):
+        if text:
+            shown = one_line(text).encode(encoding, "backslashreplace").decode(encoding)
+            print(f"{label}: {shown}", file=sys.stderr)
     return code
 
 
-def _printable(text: str) -> str:
-    """Text that cannot move the cursor or break the line, whatever a file's name or content held."""
-    encoding = sys.stderr.encoding or "ascii"
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
 def _closed_pipe() -> int:
-    """The reader went away (``| head``): not an error of ours; keep the interpreter's last flush quiet."""
+    """The reader went away (``| head``): not an error of ours."""
+    _silence()
+    return 0
+
+
+def _silence() -> None:
+    """Let the interpreter's last flush go nowhere."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 from txcalc import __version__
 from txcalc.errors import UsageError
 from txcalc.report import Answer, render
+from txcalc.report.write import one_line
 
 COMMANDS: Final = {
     "params": "how many parameters, by component",
@@ -19,6 +20,8 @@ COMMANDS: Final = {
     "cards": "the models that txcalc knows: list, show, check",
     "completion": "a completion script for bash, zsh or tcsh",
 }
+
+MOST_REMARKS: Final = 10
 
 _EXAMPLES: Final = """\
 examples:
@@ -92,7 +95,7 @@ def run(arguments: list[str]) -> int:
         near = get_close_matches(name, COMMANDS, n=2)
         hint = f"did you mean: {', '.join(near)}" if near else f"commands: {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {name!r}", hint)
-    options = command_parser(name).parse_args(rest)
+    options = command_parser(name).parse_intermixed_args(rest)
     answer: Answer | int = _module(name).run(options)
     return answer if isinstance(answer, int) else write(answer, options)
 
@@ -102,10 +105,11 @@ def write(answer: Answer, options: argparse.Namespace) -> int:
     style = "json" if options.json else options.format
     render(answer, style=style, explained=options.explain, out=sys.stdout)
     sys.stdout.flush()
-    for warning in answer.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    for reason in answer.reasons:
-        print(f"warning: estimated: {reason}", file=sys.stderr)
+    remarks = [*answer.warnings, *(f"estimated: {reason}" for reason in answer.reasons)]
+    for remark in remarks[:MOST_REMARKS]:
+        print(f"warning: {one_line(remark)}", file=sys.stderr)
+    if len(remarks) > MOST_REMARKS:
+        print(f"warning: and {len(remarks) - MOST_REMARKS} more; --json lists them all", file=sys.stderr)
     return answer.exit_code
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from txcalc import units
 from txcalc.architecture import Model
-from txcalc.errors import UsageError
+from txcalc.errors import RequestError, UsageError
 from txcalc.report.write import FORMATS
 
 T = TypeVar("T")
@@ -46,6 +46,19 @@ def add_memory(parser: Options, option: str, help_text: str) -> None:
     parser.add_argument(option, type=parse, metavar="MEMORY", help=f"{help_text}: {units.MEMORY_FORMS}")
 
 
+def add_dtype(parser: Options, option: str, help_text: str, **fields: Any) -> None:
+    """The name of a storage format."""
+    from txcalc.formulas.dtypes import dtype_named
+
+    def known(text: str) -> str:
+        try:
+            return dtype_named(text).name
+        except RequestError as error:
+            raise UsageError(error.message, error.hint) from None
+
+    parser.add_argument(option, type=named(option, known), metavar="DTYPE", help=help_text, **fields)
+
+
 def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """MODEL and the what-ifs on it."""
     parser.add_argument(
@@ -71,8 +84,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """How the answer is written."""
     group = parser.add_argument_group("output")
     group.add_argument("--explain", action="store_true", help="open every number: formula, values, convention, source")
-    group.add_argument("--format", choices=FORMATS, default="table", help="default: table")
-    group.add_argument("--json", action="store_true", help="short for --format json")
+    style = group.add_mutually_exclusive_group()
+    style.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    style.add_argument("--json", action="store_true", help="short for --format json")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -81,7 +95,7 @@ def load_model(options: argparse.Namespace) -> Model:
     from txcalc.cards import load
 
     return load(
-        options.model or DEFAULT_MODEL,
+        DEFAULT_MODEL if options.model is None else options.model,
         overrides=dict(_override(text) for text in options.set),
         gqa=options.gqa,
         strict=options.strict,

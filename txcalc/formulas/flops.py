@@ -73,7 +73,8 @@ def flops(
         elementwise(model, asked),
         _per_token(matmul, asked),
     ]
-    return total("flops", "FLOPs", [matmul, *views], source=SOURCE, convention=asked.convention(model))
+    tree = total("flops", "FLOPs", [matmul, *views], source=SOURCE, convention=asked.convention(model))
+    return tree.estimated(model.reasons)
 
 
 def forward_flops(model: Model, asked: Question) -> Node:

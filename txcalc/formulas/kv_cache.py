@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from txcalc.architecture import Layer, Model, Stack
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, minimum, symbol
-from txcalc.formulas.cache_shapes import CacheRow, cache_rows, state_of
+from txcalc.formulas.cache_shapes import CacheRow, StateShape, cache_rows, state_of
 from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
 from txcalc.formulas.workload import require_positive, source_length
 from txcalc.result import Node, Unit, leaf, total
@@ -44,9 +44,9 @@ def kv_cache(
         RequestError: a length below 1, an unknown dtype, a row that does not fill whole blocks of the dtype.
     """
     require_positive(ctx=ctx, batch=batch, source_ctx=source_ctx, block_size=block_size)
-    dtype = dtype_named(kv_dtype) if kv_dtype else config_dtype(model.dtype)
+    dtype = config_dtype(model.dtype) if kv_dtype is None else dtype_named(kv_dtype)
     work = _Work(model, ctx, batch, source_length(model, ctx, source_ctx), dtype)
-    needed = total("kv_cache", "bytes", work.rows(kept=True), key="kv_cache.total_bytes", convention=CONVENTION)
+    needed = total("needed", "bytes", work.rows(kept=True), key="kv_cache.total_bytes", convention=CONVENTION)
     views = [
         total("reserved", "bytes", work.rows(kept=False), key="kv_cache.reserved_bytes", aside=True, convention=_FULL),
         total("per_token", "bytes", work.per_token(), key="kv_cache.bytes_per_token", aside=True),
@@ -55,7 +55,8 @@ def kv_cache(
     ]
     if block_size is not None:
         views += work.paged(block_size)
-    return total("kv_cache", "bytes", [needed, *views], convention=dtype.name, source=SOURCE)
+    tree = total("kv_cache", "bytes", [needed, *views], convention=dtype.name, source=SOURCE)
+    return tree.estimated(model.reasons)
 
 
 _FULL = "every caching layer at full length, as an engine without windows reserves it"
@@ -70,16 +71,19 @@ def state_bytes(model: Model, *, state_dtype: str = "fp32") -> Node:
     state, window = dtype_named(state_dtype), config_dtype(model.dtype)
     if state.block_size > 1:
         raise RequestError(f"a recurrent state is not kept in {state.name}", "choose fp32, bf16 or fp16")
-    parts: list[Node] = []
+    counts: dict[StateShape, int] = {}
     for layer, count in _layers(model):
         for sublayer in layer.sublayers():
             shape = state_of(sublayer)
             if shape is not None:
-                L = symbol("L", count)
-                if shape.state:
-                    parts.append(leaf(f"{shape.name} state", "bytes", L * shape.state * _bytes("state_bytes", state)))
-                if shape.window:
-                    parts.append(leaf(f"{shape.name} window", "bytes", L * shape.window * _bytes("conv_bytes", window)))
+                counts[shape] = counts.get(shape, 0) + count
+    parts: list[Node] = []
+    for shape, count in counts.items():
+        L = symbol("L", count)
+        if shape.state:
+            parts.append(leaf(f"{shape.name} state", "bytes", L * shape.state * _bytes("state_bytes", state)))
+        if shape.window:
+            parts.append(leaf(f"{shape.name} window", "bytes", L * shape.window * _bytes("conv_bytes", window)))
     convention = f"per sequence; recurrent state {state.name}, convolution window {window.name}"
     return total("state", "bytes", parts, key="kv_cache.state_bytes", aside=True, convention=convention)
 
@@ -129,8 +133,13 @@ class _Work:
         ]
 
     def marginal(self) -> list[Node]:
-        growing = [row for row in self.shapes if not row.cross and (row.limit is None or row.limit > int(self.ctx))]
-        return [leaf(row.name, "bytes", self.dtype.bytes_of(row.L * row.elements)) for row in growing]
+        rows = []
+        for row in self.shapes:
+            if row.limit is not None and row.limit <= int(self.ctx):
+                rows.append(leaf(row.name, "bytes", 0, note=f"its {row.limit:,} tokens are full"))
+            elif not row.cross:
+                rows.append(leaf(row.name, "bytes", self.dtype.bytes_of(row.L * row.elements)))
+        return rows
 
     def paged(self, block_size: int) -> list[Node]:
         """What an engine that allocates blocks of ``block_size`` tokens takes, and how much of it is rounding."""
@@ -215,6 +224,7 @@ def _fitting(name: str, unit: Unit, value: int | None, key: str) -> Node:
 
 
 def _sequence_bytes(model: Model, ctx: int, options: dict[str, object]) -> int:
-    tree = kv_cache(model, ctx=ctx, **options)  # type: ignore[arg-type]  # options are kv_cache's own
-    figures = tree.figures()
-    return int(figures["kv_cache.total_bytes"]) + int(figures["kv_cache.state_bytes"])
+    """Cache and state of one sequence; in whole blocks where a block size is among the options."""
+    figures = kv_cache(model, ctx=ctx, **options).figures()  # type: ignore[arg-type]  # options are kv_cache's own
+    cache = figures.get("kv_cache.block_bytes", figures["kv_cache.total_bytes"])
+    return int(cache) + int(figures["kv_cache.state_bytes"])

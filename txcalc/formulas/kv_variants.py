@@ -41,19 +41,17 @@ def attention_variants(model: Model, *, ctx: int, **question: Any) -> list[Node]
     for kv_heads in sorted({heads, own, 1}, reverse=True):
         try:
             variant = with_kv_heads(model, kv_heads)
-            figures = kv_cache(variant, ctx=ctx, **question).figures()
+            tree = kv_cache(variant, ctx=ctx, **question)
         except RequestError:  # a block format that one KV head does not fill; or layers of unlike widths
             continue
-        rows.append(_variant(kv_heads, heads, figures))
+        rows.append(_variant(kv_heads, heads, tree))
     return rows
 
 
-def _variant(kv_heads: int, heads: int, figures: dict[str, int | float]) -> Node:
+def _variant(kv_heads: int, heads: int, tree: Node) -> Node:
     kind = "mha" if kv_heads == heads else "mqa" if kv_heads == 1 else "gqa"
     name = f"{kind}, {kv_heads} KV head{'s' if kv_heads > 1 else ''}"
-    total = leaf(name, "bytes", symbol("total_bytes", int(figures["kv_cache.total_bytes"])))
-    per_token = leaf(
-        "per_token", "bytes", symbol("bytes_per_token", int(figures["kv_cache.bytes_per_token"])), aside=True
-    )
-    ratio = Node(name="times_smaller_than_mha", unit="ratio", number=heads / kv_heads, aside=True)
-    return Node(name=name, unit="bytes", children=(total.replace(name="total"), per_token, ratio), aside=True)
+    total = tree.find("kv_cache.total_bytes").replace(name="total", key="", convention="")
+    per_token = tree.find("kv_cache.bytes_per_token").replace(key="")
+    ratio = leaf("times_smaller_than_mha", "ratio", symbol("N", heads) // symbol("K", kv_heads), aside=True)
+    return Node(name=name, unit="bytes", children=(total, per_token, ratio), aside=True)

@@ -53,7 +53,8 @@ def params(model: Model) -> Node:
     head = heads_params(model.head, model.pooled_head)
     parts = [*stacks, *towers, head, unused_params(model.unused)]
     everything = total("total", "parameters", parts, key="params.total", convention=CONVENTION)
-    return total("params", "parameters", [everything, *_views(model, everything, head)], source=SOURCE)
+    tree = total("params", "parameters", [everything, *_views(model, everything, head)], source=SOURCE)
+    return tree.estimated(model.reasons)
 
 
 def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:
@@ -222,6 +223,9 @@ def _token_tables(embedding: TokenEmbedding) -> list[Node | None]:
         leaf("tokens", "parameters", V * D) if own else None,
         _position_table(embedding.positions),
         leaf("token_types", "parameters", types * D) if embedding.token_types else None,
+        leaf("other_types", "parameters", symbol("other_types", embedding.other_types) * D)
+        if embedding.other_types
+        else None,
     ]
 
 

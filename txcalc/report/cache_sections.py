@@ -56,7 +56,9 @@ def paging_section(tree: Node, block_size: int) -> Section:
 def fit_section(nodes: list[Node], budget: int) -> Section:
     """What fits in a budget."""
     rows = tuple(Row(cells=(node.name.replace("_", " "), _count(node), "")) for node in nodes)
-    return Section(columns=(f"fits in {budget:,} bytes ({binary_bytes(budget)})", "", ""), rows=rows)
+    return Section(
+        columns=(f"room in {budget:,} bytes ({binary_bytes(budget)}), for the cache alone", "", ""), rows=rows
+    )
 
 
 def _count(node: Node) -> str:

@@ -66,15 +66,10 @@ class Answer(Record):
 
     def judged(self) -> Node:
         """The tree; every node an estimate where the model was not understood in full."""
-        return _estimated(self.tree, "; ".join(self.reasons)) if self.reasons else self.tree
+        return self.tree.estimated(self.reasons)
 
 
 def _place(plain: dict[str, Any], path: list[str], value: object) -> None:
     for part in path[:-1]:
         plain = plain.setdefault(part, {})
     plain[path[-1]] = value
-
-
-def _estimated(node: Node, reason: str) -> Node:
-    children = tuple(_estimated(child, reason) for child in node.children)
-    return node.replace(basis="estimated", reason=node.reason or reason, children=children)

@@ -12,14 +12,16 @@ INDENT = "  "
 
 def explain(tree: Node, *, width: int = 100) -> list[str]:
     """The tree as indented text: a line for the number, then ``= formula``, ``= values``, and remarks."""
-    lines = [line for depth, node in tree.walk() for line in _node(node, depth, width)]
+    lines = [line for depth, node in tree.walk() for line in _node(node, depth, width, tree.reason)]
+    if tree.reason:
+        lines[1:1] = wrap(f"estimated: {tree.reason}", INDENT, width)
     return [*lines, "", *_legend(tree)]
 
 
-def _node(node: Node, depth: int, width: int) -> Iterator[str]:
+def _node(node: Node, depth: int, width: int, whole: str) -> Iterator[str]:
     pad = INDENT * depth
     unit = f" {node.unit}" if node.unit else ""
-    reason = f": {node.reason}" if node.reason else ""
+    reason = f": {node.reason}" if node.reason and node.reason != whole else ""
     estimated = f"  [estimated{reason}]" if node.basis == "estimated" else ""
     key = f"  ({node.key})" if node.key else ""
     yield f"{pad}{node.name}: {_number(node.value)}{unit}{key}{estimated}"

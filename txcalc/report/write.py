@@ -27,6 +27,13 @@ def render(answer: Answer, *, style: str, explained: bool, out: TextIO) -> None:
             _table(answer, explained, out)
 
 
+def one_line(text: str, most: int = 400) -> str:
+    """Text that cannot move the cursor, break the line or fill the screen, whatever a file held."""
+    flat = " ".join(text.split())
+    short = flat if len(flat) <= most else flat[: most - 3] + "..."
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in short)
+
+
 def terminal(stream: TextIO) -> bool:
     """Whether to use colour and a wide layout there."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -55,7 +62,7 @@ def _table(answer: Answer, explained: bool, out: TextIO) -> None:
     else:
         print("\n\n".join([answer.title, *(_plain(section) for section in answer.sections)]), file=out)
     if answer.notes:
-        print("", *(f"note: {note}" for note in answer.notes), sep="\n", file=out)
+        print("", *(f"note: {one_line(note)}" for note in answer.notes), sep="\n", file=out)
 
 
 def _plain(section: Section) -> str:
