@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import transformers
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 
-def model(path: Path) -> Any:
-    """The Llama of a GGUF file, in fp32.
+def model(path: Path, config: Mapping[str, Any] | None = None) -> Any:
+    """The Llama of a GGUF file, in fp32; ``config`` where it is known, since reading it takes seconds.
 
     ``from_pretrained`` would ask for a further package; this is the function behind it.
     """
-    config = transformers.AutoConfig.for_model(**load_gguf_checkpoint(str(path))["config"])
+    config = transformers.AutoConfig.for_model(**(config or load_gguf_checkpoint(str(path))["config"]))
     with torch.device("meta"):
         made = transformers.LlamaForCausalLM._from_config(config, attn_implementation="eager")
     read = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=made)["tensors"]

@@ -24,6 +24,8 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        tokenizer.no_padding()  # a file may ask for texts of one length: a prompt is neither filled up nor cut
+        tokenizer.no_truncation()
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Text -> tokens; ``special``: with those that the model wants at the beginning and the end."""
