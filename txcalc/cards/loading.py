@@ -40,6 +40,9 @@ def load(
         model = architecture_of(config, name=card.name, strict=strict, must_read=keys)
     except ModelError as error:
         raise ModelError(f"{name}: {error.message}", error.hint) from None
+    longest = model.max_position_embeddings
+    if card.context_length and longest and longest < card.context_length and "max_position_embeddings" not in keys:
+        model = model.replace(max_position_embeddings=card.context_length)  # what its makers say it takes
     changes = [f"{key}={_shortened(value)}" for key, value in (overrides or {}).items()]
     if gqa is not None:
         kv_heads = _kv_heads(gqa)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
+from txcalc.cards.card import Published, plain
 from txcalc.cli.options import add_output
 from txcalc.errors import RequestError, UsageError
 from txcalc.report import Answer, Row
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and with which card."""
     parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list", help="default: list")
     parser.add_argument("card", nargs="*", metavar="CARD", help="a card's name or file (show: one; check: default all)")
-    parser.add_argument("--family", metavar="NAME", help="list only families whose name holds this")
+    parser.add_argument("--family", metavar="NAME", help="list only families and models whose name holds this")
     add_output(parser)
 
 
@@ -33,6 +34,8 @@ def run(options: argparse.Namespace) -> Answer:
     """List, show or check."""
     if options.action == "list" and options.card:
         raise UsageError(f"list takes no card: {options.card[0]!r}", f"txcalc cards show {options.card[0]}")
+    if options.family and options.action != "list":
+        raise UsageError(f"--family goes with list, not {options.action}", "txcalc cards --family qwen")
     if options.action == "show" and len(options.card) != 1:
         raise UsageError("show takes one card", "txcalc cards show llama3-8b")
     return {"list": _list, "show": _show, "check": _check}[options.action](options)
@@ -42,7 +45,7 @@ def _list(options: argparse.Namespace) -> Answer:
     from txcalc.cards import all_cards
 
     wanted = (options.family or "").lower()
-    cards = [card for card in all_cards() if wanted in card.family.lower()]
+    cards = [card for card in all_cards() if wanted in f"{card.family} {card.name}".lower()]
     if not cards:
         families = sorted({card.family for card in all_cards()})
         raise RequestError(f"no family holds {options.family!r}", f"families: {', '.join(families)}")
@@ -65,7 +68,6 @@ def _context(length: int | None) -> str:
 
 
 def _show(options: argparse.Namespace) -> Answer:
-    from txcalc.cards.card import plain
     from txcalc.cards.finding import find_model
     from txcalc.configs import architecture_of
     from txcalc.formulas.params import params
@@ -73,41 +75,43 @@ def _show(options: argparse.Namespace) -> Answer:
     card = find_model(options.card[0])
     model = architecture_of(card.config, name=card.name)
     figures = params(model).figures()
-    facts = [Row(cells=(key, text)) for key, text in _facts(plain(card))]
-    config = [Row(cells=(key, _short(value))) for key, value in card.config.items()]
-    published = [
-        Row(
-            cells=(entry.figure, f"{entry.value:,}", f"{int(figures[entry.figure]):,}", entry.relation),
-            detail=entry.source,
-        )
-        for entry in card.published
+    rows = [Row(cells=(key, text)) for key, text in _facts(plain(card))]
+    config = [Row(cells=(key, _json(value))) for key, value in card.config.items()]
+    published = [Row(cells=(each.figure, _relation(each, int(figures[each.figure])))) for each in card.published]
+    sections = [
+        Section(columns=(), rows=tuple(rows), facts=True),
+        Section(columns=(), rows=tuple(config), facts=True, heading="config"),
+        Section(columns=(), rows=tuple(published), facts=True, heading="published"),
     ]
-    sections = [Section(columns=("card", ""), rows=tuple(facts)), Section(columns=("config", ""), rows=tuple(config))]
-    if published:
-        columns = ("figure", "published", "computed", "relation")
-        sections.append(Section(columns=columns, rows=tuple(published), detail="source"))
     return Answer(
         command="cards",
         title=card.title or card.name,
         model={"name": card.name, "model_type": model.model_type},
         tree=params(model),
         facts={"card": plain(card)},
-        sections=tuple(sections),
+        sections=tuple(section for section in sections if section.rows),
         reasons=model.reasons,
     )
+
+
+def _relation(entry: Published, computed: int) -> str:
+    """One published figure beside the computed one."""
+    beside = f"{entry.value:,}" if entry.relation == "exact" else f"{entry.value:,}, computed {computed:,}"
+    return f"{beside}: {entry.relation}. Source: {entry.source}"
 
 
 def _facts(fields: dict[str, Any]) -> list[tuple[str, str]]:
     """The card's plain fields, lists joined."""
     shown = {key: value for key, value in fields.items() if key not in ("config", "published", "title")}
     return [
-        (key, ", ".join(map(str, value)) if isinstance(value, list) else _short(value)) for key, value in shown.items()
+        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for key, value in shown.items()
     ]
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _json(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _check(options: argparse.Namespace) -> Answer:
@@ -120,7 +124,7 @@ def _check(options: argparse.Namespace) -> Answer:
     count = len(named) if named is not None else len(known_names())
     return Answer(
         command="cards",
-        title=f"{count} cards checked, {len(findings)} findings",
+        title=f"{count} card{'s' * (count != 1)} checked, {len(findings)} finding{'s' * (len(findings) != 1)}",
         model={},
         tree=total("check", "", [leaf("cards", "", count, aside=True), leaf("findings", "", len(findings))]),
         facts={"findings": [vars(each) for each in findings]},

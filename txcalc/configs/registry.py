@@ -30,6 +30,8 @@ class ModelType(Record):
 
 _MODULES: Final = {
     "llama": "llama mistral",
+    "llama_kin": "ministral ministral3 internlm3 iquestcoder seed_oss arcee apertus bitnet hunyuan_v1_dense helium "
+    "ernie4_5 smollm3 cwm exaone4",
     "mixtral": "mixtral",
     "qwen_moe": "qwen3_moe qwen3_next",
     "gpt_oss": "gpt_oss",
@@ -50,12 +52,16 @@ _MODULES: Final = {
     "cohere": "cohere",
     "olmo": "olmo2",
     "bert": "bert roberta",
-    "albert": "albert",
-    "distilbert": "distilbert",
     "roberta": "xlm-roberta camembert data2vec-text xlm-roberta-xl roberta-prelayernorm ibert",
-    "t5": "t5",
+    "albert": "albert",
     "electra": "electra rembert",
+    "rotary_encoders": "roformer nomic_bert gte jina_embeddings_v3",
+    "long_encoders": "longformer big_bird",
+    "modernbert": "modernbert modernbert-decoder eurobert",
+    "bert_kin": "ernie megatron-bert bert-generation mpnet fnet esm",
     "deberta": "deberta deberta-v2",
+    "distilbert": "distilbert",
+    "t5": "t5",
     "bart": "bart",
     "native": "transformer",
 }
@@ -116,6 +122,8 @@ def architecture_of(
     model = kind.build(reader)
     if must_read:
         _require_read(reader, must_read)
+    if config.get("auto_map"):
+        reader.notes.append("auto_map names code of the model's own, which is never run: read as the type's own layout")
     reasons = (*model.reasons, *reader.all_reasons())
     if strict and reasons:
         raise ModelError(f"not understood: {reasons[0]}", "leave out --strict to get an estimate")

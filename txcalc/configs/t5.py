@@ -191,7 +191,10 @@ def _is_tied(r: Reader) -> bool:
 
     transformers 5 ties the head of every T5 that it builds; on loading such a checkpoint it keeps the two apart.
     """
-    return r.raw("tie_word_embeddings") is None or r.flag("tie_word_embeddings")
+    tied = r.raw("tie_word_embeddings") is None or r.flag("tie_word_embeddings")
+    if not tied:
+        r.notes.append("a head of its own, as the config says; transformers 5 would build this T5 with a tied one")
+    return tied
 
 
 def _scales_hidden(r: Reader, tied: bool) -> bool:
@@ -210,6 +213,10 @@ def t5_like(r: Reader, *, prefix: str) -> Model:
     r.ignore("n_positions", "tie_word_embeddings", "scale_decoder_outputs")
     foreign_spelling(r, "intermediate_size")
     task = known_task(r, _TASKS, prefix=prefix, default="seq2seq_lm")
+    if task in ("encoder", "token_classification") and r.config.get("is_decoder") is True:
+        r.reasons.append(
+            "is_decoder = true on an encoder: transformers builds cross-attention into it that nothing runs"
+        )
     shape, (depth, decoder_depth) = _shape(r), _depths(r)
     stacks = [_stack(r, shape, "encoder", depth)]
     if task not in ("encoder", "token_classification"):

@@ -22,12 +22,16 @@ class Row(Record):
 
 
 class Section(Record):
-    """Rows under a heading, with their columns; the first column is text, the others are numbers."""
+    """Rows under a heading, with their columns; the first column is text, the others are numbers.
+
+    ``facts``: rows are a name and a text of any length, which is wrapped.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     heading: str = ""
     detail: str = ""
+    facts: bool = False
 
 
 class Answer(Record):

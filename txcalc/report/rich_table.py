@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from txcalc.report.document import Answer, Section
-from txcalc.report.write import cells_of
+from txcalc.report.write import cells_of, facts
 
 
 def print_rich(answer: Answer, out: TextIO) -> None:
@@ -19,6 +19,9 @@ def print_rich(answer: Answer, out: TextIO) -> None:
     console.print(Text(answer.title, style="bold"))
     for section in answer.sections:
         console.print()
+        if section.facts:
+            console.print(Text(facts(section, console.width)))
+            continue
         if section.heading:
             console.print(Text(section.heading, style="bold"))
         console.print(_table(section, console.width))

@@ -65,7 +65,23 @@ def _table(answer: Answer, explained: bool, out: TextIO) -> None:
         print("", *(f"note: {one_line(note)}" for note in answer.notes), sep="\n", file=out)
 
 
+def facts(section: Section, width: int) -> str:
+    """Names on the left, texts wrapped beside them."""
+    from textwrap import wrap
+
+    margin = min(34, max((len(row.cells[0]) for row in section.rows), default=0)) + 2
+    lines = [section.heading] if section.heading else []
+    for row in section.rows:
+        name, text = row.cells
+        parts = wrap(text, max(width - margin, 20)) or [""]
+        lines.append(f"{name:<{margin - 1}} {parts[0]}".rstrip())
+        lines += [" " * margin + part for part in parts[1:]]
+    return "\n".join(lines)
+
+
 def _plain(section: Section) -> str:
+    if section.facts:
+        return facts(section, text_width())
     texts = [section.columns, *(cells_of(row) for row in section.rows)]
     widths = [max(len(line[column]) for line in texts) for column in range(len(section.columns))]
     lines = [
