@@ -13,6 +13,7 @@ from txcalc.architecture.attention import (
     SelfAttention,
 )
 from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
+    SparseBlocks,
 from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
 from txcalc.architecture.model import (
     AttentionPooling,
@@ -108,6 +109,7 @@ __all__ = [
     "Sublayer",
     "TokenEmbedding",
     "UnusedTensor",
+    "SparseBlocks",
     "YarnScaling",
     "runs_of",
     "TokenConvolution",

@@ -56,6 +56,17 @@ class SelfAttention(Record):
 
     hidden_size: int
     num_attention_heads: int
+class SparseBlocks(Record):
+    """BigBird's pattern (Zaheer et al. 2020, section 2): blocks of tokens see their neighbours and random blocks.
+
+    Each block of ``block_size`` tokens attends to the first and the last block, the one before and after, itself, and
+    ``num_random_blocks`` others; the first and the last attend to all. Short sequences are attended to in full.
+    """
+
+    block_size: int
+    num_random_blocks: int
+
+
     num_key_value_heads: int
     head_dim: int
     v_head_dim: int
@@ -91,6 +102,7 @@ class LatentAttention(Record):
     q_lora_rank: int | None
     kv_lora_rank: int
     qk_nope_head_dim: int
+    sparse_blocks: SparseBlocks | None = None
     qk_rope_head_dim: int
     v_head_dim: int
     norm_eps: float

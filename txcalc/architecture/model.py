@@ -40,6 +40,7 @@ class TokenEmbedding(Record):
     scale: float = 1.0
     positions: LearnedPositions | Sinusoidal | None = None
     token_types: int = 0
+    other_types: int = 0  # rows of one more table, by task (ERNIE) or language (XLM)
     norm: Norm | None = None
     projection: Projection | None = None  # where embedding_size is not hidden_size (ALBERT, ELECTRA, OPT-350m)
     shared_with: Role | None = None  # the table is that stack's (T5, BART: one for encoder and decoder)
@@ -155,7 +156,7 @@ class Head(Record):
 
     ``tied``: its matrix is the token table of stack ``tied_to``, stored there; the rest of the head is its own.
     ``pooled``: it reads one vector per sequence (a classifier), not every position: the pooler's where the stack has
-    one, else the first token's of an encoder and the last token's of a decoder.
+    one, else the first token's of an encoder and the last token's of a decoder; ``reads`` names another.
     """
 
     kind: Literal["lm", "masked_lm", "classifier", "discriminator"]
@@ -167,6 +168,7 @@ class Head(Record):
     softcap: float | None = None
     scale: float = 1.0  # of the logits (Cohere) or of the hidden states before a tied head (T5: 1 / sqrt(D))
     pooled: bool = False
+    reads: Literal["usual", "first", "last", "mean"] = "usual"
     tied_to: Role = "decoder"
 
 

@@ -5,6 +5,7 @@ Sources: Devlin et al. 2019 (arXiv 1810.04805), section 3; Liu et al. 2019 (arXi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from txcalc.architecture import LearnedPositions, Model, Role, TokenEmbedding, UnusedTensor
@@ -58,30 +59,32 @@ def bert_like(
     position_offset: int = 0,
     pre_normed: bool = False,
     embedding_normed: bool = True,
+    attention: Mapping[str, Any] | None = None,
+    embedding: Mapping[str, Any] | None = None,
 ) -> Model:
     """The encoder of BERT, under the heads that ``plan`` holds; ``position_offset``: the first token's row.
 
     ``pre_normed``: norms before each sublayer and a final one (Xiong et al. 2020), not after each addition.
+    ``attention``, ``embedding``: fields in which a type's attention or embedding is not BERT's.
     """
     absolute_positions_only(r)
     hidden = r.integer("hidden_size")
     norm = layer_norm(hidden, r.number("layer_norm_eps"))
     rows = r.integer("max_position_embeddings")
-    embedding = TokenEmbedding(
-        vocab_size=r.integer("vocab_size"),
-        embedding_size=hidden,
-        positions=LearnedPositions(rows=rows, width=hidden, offset=position_offset),
-        token_types=r.integer("type_vocab_size"),
-        norm=norm if embedding_normed else None,
-    )
+    fields: dict[str, Any] = {
+        "positions": LearnedPositions(rows=rows, width=hidden, offset=position_offset),
+        "norm": norm if embedding_normed else None,
+        **(embedding or {"token_types": r.integer("type_vocab_size")}),
+    }
     num_layers, arrange = r.layers(), pre_norm if pre_normed else post_norm
+    mixer, feed_forward = bert_sublayers(r, role=role)
     return encoder_model(
         r,
         plan,
         role=role,
         hidden=hidden,
-        embedding=embedding,
-        layers=[(arrange(*bert_sublayers(r, role=role), norm=norm), num_layers)],
+        embedding=TokenEmbedding(vocab_size=r.integer("vocab_size"), embedding_size=hidden, **fields),
+        layers=[(arrange(mixer.replace(**(attention or {})), feed_forward, norm=norm), num_layers)],
         positions=max(rows - position_offset, 0),
         unused=cross_attention(r, role, hidden, num_layers),
         final_norm=norm if pre_normed else None,
@@ -112,17 +115,23 @@ def idle_cross_attention(r: Reader, hidden: int, num_layers: int) -> tuple[Unuse
     )
 
 
-def _bert(r: Reader) -> Model:
-    r.ignore("pad_token_id", *_OLD_KEYS)
-    task = known_task(r, f"{TASKS} pretraining next_sentence", prefix="Bert", default="masked_lm")
-    role, hidden = role_of(r), r.integer("hidden_size")
+def bert_plan(r: Reader, task: Task, role: Role) -> Plan:
+    """BERT's heads, with the pooler where a head reads it."""
+    hidden = r.integer("hidden_size")
     if task not in LM_TASKS:
-        return bert_like(r, plain_plan(r, task, role=role, hidden=hidden), role=role)
+        return plain_plan(r, task, role=role, hidden=hidden)
     plan = lm_plan(r, task, role=role, hidden=hidden, act=activation(r), eps=r.number("layer_norm_eps"))
     if task == "pretraining":
         next_sentence = classifier(hidden, 2, role=role, bias=True, pooled=True)
         plan = plan.replace(pooled_head=next_sentence, pooler=True)
-    return bert_like(r, plan, role=role)
+    return plan
+
+
+def _bert(r: Reader) -> Model:
+    r.ignore("pad_token_id", *_OLD_KEYS)
+    task = known_task(r, f"{TASKS} pretraining next_sentence", prefix="Bert", default="masked_lm")
+    role = role_of(r)
+    return bert_like(r, bert_plan(r, task, role), role=role)
 
 
 def roberta_plan(r: Reader, task: Task, role: Role) -> Plan:

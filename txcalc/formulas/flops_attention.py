@@ -68,6 +68,8 @@ def _gate(a: SelfAttention, work: Work, D: Expression, N: Expression, Hv: Expres
 
 
 def _global_note(a: SelfAttention) -> str:
+    if a.sparse_blocks is not None:
+        return "the whole square, as for a short sequence; in a long one blocks see their neighbours and a few others"
     if a.global_tokens is None:
         return ""
     return "no token is counted as global: the projections for global tokens are not run"

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from txcalc import architecture as arch
 from txcalc.errors import RequestError
 from txcalc.record import Record
 
 # Fields that change what is computed when they differ from their default.
-NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {}
+NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
+    arch.SelfAttention: {"sparse_blocks": "BigBird's sparse blocks"},
+    arch.TokenEmbedding: {"other_types": "a table by task or language (ERNIE, XLM)"},
+    arch.Head: {"reads": "a classifier that reads another vector than the usual"},
+}
 NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
 
 
