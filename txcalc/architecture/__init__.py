@@ -11,9 +11,9 @@ from txcalc.architecture.attention import (
     LatentAttention,
     QKNorm,
     SelfAttention,
+    SparseBlocks,
 )
 from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
-    SparseBlocks,
 from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
 from txcalc.architecture.model import (
     AttentionPooling,
@@ -57,9 +57,9 @@ from txcalc.architecture.recurrent import (
     Mamba2,
     RealGatedRecurrence,
     ShortConvolution,
+    TokenConvolution,
 )
 
-    TokenConvolution,
 __all__ = [
     "Alibi",
     "AttentionPooling",
@@ -105,12 +105,12 @@ __all__ = [
     "SelfAttention",
     "ShortConvolution",
     "Sinusoidal",
+    "SparseBlocks",
     "Stack",
     "Sublayer",
+    "TokenConvolution",
     "TokenEmbedding",
     "UnusedTensor",
-    "SparseBlocks",
     "YarnScaling",
     "runs_of",
-    "TokenConvolution",
 ]

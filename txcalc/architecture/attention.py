@@ -37,6 +37,17 @@ class GlobalAttention(Record):
     bias: bool = True
 
 
+class SparseBlocks(Record):
+    """BigBird's pattern (Zaheer et al. 2020, section 2): blocks of tokens see their neighbours and random blocks.
+
+    Each block of ``block_size`` tokens attends to the first and the last block, the one before and after, itself, and
+    ``num_random_blocks`` others; the first and the last attend to all. Short sequences are attended to in full.
+    """
+
+    block_size: int
+    num_random_blocks: int
+
+
 class Indexer(Record):
     """DeepSeek sparse attention's scorer: picks ``top_k`` keys per query; keeps one key of ``head_dim`` per token.
 
@@ -56,17 +67,6 @@ class SelfAttention(Record):
 
     hidden_size: int
     num_attention_heads: int
-class SparseBlocks(Record):
-    """BigBird's pattern (Zaheer et al. 2020, section 2): blocks of tokens see their neighbours and random blocks.
-
-    Each block of ``block_size`` tokens attends to the first and the last block, the one before and after, itself, and
-    ``num_random_blocks`` others; the first and the last attend to all. Short sequences are attended to in full.
-    """
-
-    block_size: int
-    num_random_blocks: int
-
-
     num_key_value_heads: int
     head_dim: int
     v_head_dim: int
@@ -81,6 +81,7 @@ class SparseBlocks(Record):
     window: int | None = None  # a token sees itself and window - 1 before it; when not causal, window // 2 to each side
     chunk: int | None = None  # tokens see only their own chunk of this length (Llama 4)
     global_tokens: GlobalAttention | None = None
+    sparse_blocks: SparseBlocks | None = None
     softcap: float | None = None  # scores become softcap * tanh(scores / softcap) (Gemma 2)
     sinks: bool = False  # a learned logit per head that takes probability and gives no value (gpt-oss)
     gate: Literal["none", "channel", "head"] = "none"  # sigmoid gate on the output, from the input (Qwen3-Next)
@@ -102,7 +103,6 @@ class LatentAttention(Record):
     q_lora_rank: int | None
     kv_lora_rank: int
     qk_nope_head_dim: int
-    sparse_blocks: SparseBlocks | None = None
     qk_rope_head_dim: int
     v_head_dim: int
     norm_eps: float
