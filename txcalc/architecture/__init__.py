@@ -6,9 +6,11 @@ sublayers), ``blocks`` (how sublayers make a layer), ``model`` (how layers make 
 
 from txcalc.architecture.attention import (
     CrossAttention,
+    Differential,
     GlobalAttention,
     Indexer,
     LatentAttention,
+    LengthTemperature,
     QKNorm,
     SelfAttention,
     SparseBlocks,
@@ -67,6 +69,7 @@ __all__ = [
     "Branch",
     "Connector",
     "CrossAttention",
+    "Differential",
     "Disentangled",
     "DynamicScaling",
     "FeedForward",
@@ -80,6 +83,7 @@ __all__ = [
     "LatentAttention",
     "Layer",
     "LearnedPositions",
+    "LengthTemperature",
     "LinearAttention",
     "LinearScaling",
     "Llama3Scaling",

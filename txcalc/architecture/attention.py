@@ -31,6 +31,25 @@ class QKNorm(Record):
     after_rotary: bool = False
 
 
+class LengthTemperature(Record):
+    """Queries grow with the position: times 1 + factor * ln(1 + floor((position + first) / length)) (Llama 4)."""
+
+    factor: float
+    length: int
+    first: int = 0  # the first position's number
+
+
+class Differential(Record):
+    """Differential attention (Ye et al. 2024, arXiv 2410.05258, section 2.1): the difference of two softmax maps.
+
+    Pairs of query heads share values of twice the width; the second map is weighted by lambda, which four learned
+    vectors of head_dim and ``lambda_init`` make; the result is normalised without a weight, times 1 - lambda_init.
+    """
+
+    lambda_init: float
+    norm_eps: float
+
+
 class GlobalAttention(Record):
     """Longformer's global tokens: separate query, key and value projections for them (Beltagy et al. 2020)."""
 
@@ -60,6 +79,8 @@ class Indexer(Record):
     head_dim: int
     top_k: int
     rope_dim: int = 0
+    interleaved: bool = False  # which channels are a pair of the rotation, as in ``Rotary``
+    shared: bool = False  # takes the choice of the layer before; holds no parameters, keeps no keys (GLM-5)
 
 
 class SelfAttention(Record):
@@ -89,6 +110,9 @@ class SelfAttention(Record):
     kv_source: int | None = None  # reads the keys and values of this layer; holds no projections, caches nothing
     out_norm: Norm | None = None  # between the heads and the output projection (BitNet)
     clip_qkv: float | None = None  # projections clamped to +- this (MPT, OLMo, DBRX)
+    temperature: LengthTemperature | None = None
+    differential: Differential | None = None
+    value_scale: float = 1.0  # constant multiplier of the values (MiMo-V2)
 
 
 class LatentAttention(Record):

@@ -7,7 +7,9 @@ from typing import Literal
 from txcalc.architecture.norms import Norm
 from txcalc.record import Record
 
-Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "quick_gelu", "silu", "swiglu_oai", "tanh", "sigmoid"]
+Activation = Literal[
+    "relu", "relu2", "gelu", "gelu_tanh", "quick_gelu", "silu", "swiglu_oai", "tanh", "sigmoid", "xielu",
+]  # fmt: skip
 
 
 class FeedForward(Record):
@@ -15,7 +17,8 @@ class FeedForward(Record):
 
     [.., hidden_size] -> [.., intermediate_size] -> [.., hidden_size]. ``activation`` acts on the gate where there is
     one. ``swiglu_oai`` is gpt-oss's: both branches clamped at ``limit`` (the gate from above only), then
-    gate * sigmoid(alpha * gate) * (up + 1).
+    gate * sigmoid(alpha * gate) * (up + 1). ``xielu`` holds two learned scalars (Huang and Schlag 2024, arXiv
+    2411.13010).
     """
 
     hidden_size: int
@@ -35,12 +38,16 @@ class Router(Record):
 
     ``correction_bias`` is a balancing buffer added when choosing only (DeepSeek-V3); it is not a parameter.
     ``zero_experts`` are choices that cost nothing (LongCat). ``norm_topk_prob`` makes the chosen weights sum to one.
+    ``sparsemixer`` chooses one expert after the other, each weighted by a softmax over those near it (Phi-3.5-MoE).
     """
 
-    scoring: Literal["softmax", "sigmoid", "softmax_after_topk", "sqrt_softplus"] = "softmax"
+    scoring: Literal["softmax", "sigmoid", "softmax_after_topk", "sqrt_softplus", "sparsemixer"] = "softmax"
     bias: bool = False
     correction_bias: bool = False
+    correction_bias_stored: bool = False  # that bias is one of the model's parameters, though nothing trains it (ERNIE)
     norm_topk_prob: bool = False
+    norm_order: float = 1.0  # of the norm that norm_topk_prob divides by (DBRX)
+    jitter: float = 0.0  # sparsemixer's: how near the best an expert must be to share its softmax
     scaling_factor: float = 1.0
     n_group: int = 1
     topk_group: int = 1

@@ -86,7 +86,7 @@ class Rotary(Record):
 
     ``interleaved`` rotates the pairs (0, 1), (2, 3), ... (GPT-J, Cohere, DeepSeek); otherwise channel i goes with
     channel i + rotary_dim / 2 (Llama, GPT-NeoX). ``frequency_dim``, where set, is the width that the frequencies are
-    spread over instead of ``rotary_dim`` (Gemma 4's proportional rotary).
+    spread over instead of ``rotary_dim`` (Gemma 4's proportional rotary). ``reversed`` turns the other way (nanochat).
     """
 
     theta: float
@@ -95,6 +95,7 @@ class Rotary(Record):
     scaling: RopeScaling | None = None
     frequency_dim: int | None = None
     max_position_embeddings: int = 0
+    reversed: bool = False
 
 
 class Alibi(Record):
@@ -137,9 +138,9 @@ class Disentangled(Record):
     content_to_position: bool
     position_to_content: bool
     share_key: bool
-
     key_bias: bool = True
     within_length: bool = False
+
 
 class RelativeKeys(Record):
     """Learned vectors per distance added into the scores, [2 * rows - 1, head_dim] (Shaw et al. 2018).

@@ -174,12 +174,14 @@ def self_attention(
     )
 
 
-def swiglu(r: Reader, *, bias: bool = False, size: str = "intermediate_size") -> FeedForward:
+def swiglu(
+    r: Reader, *, bias: bool = False, size: str = "intermediate_size", act: Activation | None = None
+) -> FeedForward:
     """The gated feed-forward of Llama."""
     return FeedForward(
         hidden_size=r.integer("hidden_size"),
         intermediate_size=r.integer(size),
-        activation=activation(r),
+        activation=act or activation(r),
         gated=True,
         up_bias=bias,
         down_bias=bias,
@@ -188,13 +190,12 @@ def swiglu(r: Reader, *, bias: bool = False, size: str = "intermediate_size") ->
 
 def windows(r: Reader, num_layers: int, *, default: list[str] | None = None) -> list[int | None]:
     """The window of every layer: from ``layer_types`` where the config has it, else from ``default``."""
+    return windows_of(r, layer_kinds(r, num_layers, lambda: default or ["full_attention"] * num_layers))
+
+
+def windows_of(r: Reader, kinds: list[str]) -> list[int | None]:
+    """``sliding_window`` for every layer of that kind, None for the others."""
     r.ignore("sliding_window")
-    kinds = layer_kinds(
-        r,
-        num_layers,
-        lambda: default or ["full_attention"] * num_layers,
-        known=("full_attention", "sliding_attention"),
-    )
     window = optional(r, "sliding_window") if "sliding_attention" in kinds else None
     return [window if kind == "sliding_attention" else None for kind in kinds]
 
@@ -202,10 +203,16 @@ def windows(r: Reader, num_layers: int, *, default: list[str] | None = None) -> 
 LEGACY_KINDS: Final = {"attention": "full_attention", "mamba": "linear_attention"}
 
 
-def layer_kinds(r: Reader, num_layers: int, default: Callable[[], list[str]], *, known: tuple[str, ...]) -> list[str]:
+def layer_kinds(
+    r: Reader,
+    num_layers: int,
+    default: Callable[[], list[str]],
+    *,
+    known: tuple[str, ...] = ("full_attention", "sliding_attention"),
+) -> list[str]:
     """The kind of every layer: ``layer_types`` where the config has it (older names too), else ``default()``."""
     r.ignore("layer_types")
-    if not r.config.get("layer_types"):
+    if r.config.get("layer_types") is None:
         return default()
     kinds = [LEGACY_KINDS.get(kind, kind) for kind in r.texts("layer_types", length=num_layers)]
     unknown = sorted(set(kinds) - set(known))
@@ -288,6 +295,7 @@ def llama_like(
     mlp_bias: bool = False,
     feed_forward: FeedForward | None = None,
     default_windows: list[str] | None = None,
+    layer_windows: list[int | None] | None = None,
     theta: float | None = None,
     rotary: Mapping[str, Any] | None = None,
     **decoder: Any,
@@ -296,13 +304,14 @@ def llama_like(
 
     ``rotary`` goes to ``rope.rotary``, what is not named here to ``dense_decoder``.
     """
-    varied = "layer_types" in r.defaults or default_windows
+    if "layer_types" in r.defaults or default_windows:
+        layer_windows = windows(r, r.layers(), default=default_windows)
     return dense_decoder(
         r,
         norm=decoder.pop("norm", None) or rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps")),
         position=rope.rotary(r, head_dims(r)[3], theta=theta, **{"whole": True, **(rotary or {})}),
         feed_forward=feed_forward or swiglu(r, bias=mlp_bias),
-        layer_windows=windows(r, r.layers(), default=default_windows) if varied else None,
+        layer_windows=layer_windows,
         **decoder,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from txcalc.architecture import FeedForward, LearnedPositions, TokenEmbedding
-from txcalc.configs.common import activation
+from txcalc.configs.common import activation, head_dims
 from txcalc.configs.reader import Reader
 
 
@@ -17,6 +17,13 @@ def mlp(r: Reader, size: int, *, act: str = "hidden_act", bias: bool = True) -> 
         up_bias=bias,
         down_bias=bias,
     )
+
+
+def heads_fill_width(r: Reader) -> None:
+    """For types whose module between heads and output is as wide as the stream: other heads cannot run, and say so."""
+    hidden, heads, _, head_dim = head_dims(r)
+    if heads * head_dim != hidden:
+        r.reasons.append(f"{heads} heads of {head_dim} are not hidden_size = {hidden}: this type cannot run so")
 
 
 def plain_head_dim(r: Reader) -> None:

@@ -97,7 +97,7 @@ def _latent(a: LatentAttention, count: int) -> tuple[CacheRow, ...]:
     width = a.kv_lora_rank + a.qk_rope_head_dim
     L = symbol("L", count)
     rows = [CacheRow(name="latent", L=L, elements=latent + rope, row_widths=(width,), latent=True)]
-    if a.indexer is not None:
+    if a.indexer is not None and not a.indexer.shared:
         keys = symbol("index_head_dim", a.indexer.head_dim)
         rows.append(
             CacheRow(name="indexer keys", L=L, elements=1 * keys, row_widths=(a.indexer.head_dim,), latent=True)

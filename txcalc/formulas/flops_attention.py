@@ -51,7 +51,7 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         *_position_projections(a, work),
         product_flops("scores", work, N, pairs, H, half=half),
         _position_scores(a, work, pairs, half),
-        product_flops("values", work, N, pairs, Hv, half=half),
+        product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
         linear_flops("o_proj", work.rows, N * Hv, D),
     ]
     return total("attention", "FLOPs", parts, source=ATTENTION, note=_global_note(a))
@@ -149,7 +149,7 @@ def latent_attention_flops(a: LatentAttention, work: Work) -> Node:
     parts = [
         *_latent_queries(a, work, D, N),
         linear_flops("kv_a_proj", work.rows, D, latent + rope),
-        _indexer(a.indexer, work, D, causal=a.causal) if a.indexer else None,
+        _indexer(a.indexer, work, D, causal=a.causal) if a.indexer and not a.indexer.shared else None,
         *(_absorbed(a, work, N, latent, v) if absorbed else _expanded(a, work, N, latent, v)),
         linear_flops("o_proj", work.rows, N * v, D),
     ]

@@ -115,6 +115,7 @@ def _self_attention(a: SelfAttention) -> Node:
         _qk_norm(a.qk_norm, N, K if own_kv else None, H),
         norm_params("out_norm", a.out_norm),
         leaf("sinks", "parameters", 1 * N) if a.sinks else None,
+        leaf("lambdas", "parameters", 4 * H) if a.differential else None,
         _global_projections(a),
         _position_params(a),
     ]
@@ -192,7 +193,7 @@ def _latent_attention(a: LatentAttention) -> Node:
         leaf("kv_a_norm", "parameters", 1 * latent),
         linear("kv_b_proj", latent, N * (nope + v), bias=False),
         linear("o_proj", N * v, D, bias=a.bias),
-        _indexer(a.indexer, D) if a.indexer else None,
+        _indexer(a.indexer, D) if a.indexer and not a.indexer.shared else None,
     ]
     return total("attention", "parameters", parts, source=LATENT)
 
@@ -230,6 +231,7 @@ def feed_forward_params(f: FeedForward, name: str = "feed_forward") -> Node:
         linear("up_proj", D, F, bias=f.up_bias),
         linear("down_proj", F, D, bias=f.down_bias),
         norm_params("norm", f.norm),
+        leaf("xielu", "parameters", 2) if f.activation == "xielu" else None,
     ]
     return total(name, "parameters", parts, source=FEED_FORWARD)
 
@@ -244,6 +246,7 @@ def _mixture(m: MixtureOfExperts) -> Node:
     choices: int = E + symbol("zero_experts", m.router.zero_experts) if m.router.zero_experts else E
     parts = [
         linear("router", D, choices, bias=m.router.bias),
+        leaf("correction_bias", "parameters", 1 * E) if m.router.correction_bias_stored else None,
         times("experts", "parameters", E, [expert_params(m)]),
         feed_forward_params(m.shared_expert, "shared_expert") if m.shared_expert else None,
         leaf("shared_expert_gate", "parameters", 1 * D) if m.shared_expert_gate else None,

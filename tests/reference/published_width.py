@@ -1,0 +1,40 @@
+"""Tiny configs of the types beyond the first slice that the reference builds, in their own spelling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.reference.published import V
+
+_D = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": V,
+      "max_position_embeddings": 64, "pad_token_id": 0}  # fmt: skip
+_GQA = {**_D, "num_key_value_heads": 2}
+_HEADS = {**_GQA, "head_dim": 12}
+
+#: type -> (class, fields); variants carry a word after the type's name.
+TYPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ministral": ("MinistralForCausalLM", {**_HEADS, "sliding_window": 5}),
+    "internlm3": ("LlamaForCausalLM", {**_HEADS, "qkv_bias": True, "bias": True}),
+    "iquestcoder": ("LlamaForCausalLM", _HEADS),
+    "seed_oss": ("SeedOssForCausalLM", _HEADS),
+    "seed_oss biases": ("SeedOssForCausalLM", {**_HEADS, "attention_out_bias": True, "mlp_bias": True}),
+    "helium": ("HeliumForCausalLM", {**_GQA, "head_dim": 8}),
+    "ernie4_5": ("Ernie4_5ForCausalLM", {**_HEADS, "use_bias": True}),
+    "smollm3": ("SmolLM3ForCausalLM", {**_GQA, "use_sliding_window": True, "sliding_window": 5}),
+    "cwm": ("CwmForCausalLM", {**_HEADS, "sliding_window": 5}),
+    "arcee": ("ArceeForCausalLM", {**_GQA, "attention_bias": True, "mlp_bias": True}),
+    "bitnet": ("BitNetForCausalLM", _GQA),
+    "hunyuan_v1_dense": ("HunYuanDenseV1ForCausalLM", {
+        **_HEADS, "rope_theta": 1e4, "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0}}),
+    "exaone4": ("Exaone4ForCausalLM", {**_GQA, "sliding_window": 5}),
+    "exaone4 no windows": ("Exaone4ForCausalLM", {**_GQA, "sliding_window": None,
+                                                     "layer_types": ["full_attention"] * 4}),
+}  # fmt: skip
+
+
+def every() -> dict[str, dict[str, Any]]:
+    """Every config by its name."""
+    return {
+        name: {"model_type": name.split()[0], "architectures": [architecture], **fields}
+        for name, (architecture, fields) in TYPES.items()
+    }
