@@ -11,7 +11,7 @@ from torch import Tensor
 
 from txcalc import architecture as arch
 from txcalc.reference.backends import Backend
-from txcalc.reference.rotary import Turns, depends_on_length, frequencies_of, turns
+from txcalc.reference.rotary import Turns, depends_on_length, frequencies, turn_size, turns
 
 Made = TypeVar("Made")
 
@@ -90,10 +90,10 @@ class Context:
         made: Made = self.memo[key]
         return made
 
-    def constant(self, key: Hashable, make: Callable[[], Sequence[float]]) -> Tensor:
+    def constant(self, key: Hashable, make: Callable[[], Tensor | Sequence[float]]) -> Tensor:
         """Numbers that never change, as a tensor on the device, made once for all passes with one cache."""
         if key not in self.constants:
-            self.constants[key] = torch.tensor(make(), device=self.device)
+            self.constants[key] = torch.as_tensor(make(), device=self.device)
         return self.constants[key]
 
     @property
@@ -124,7 +124,7 @@ class Context:
     def turns(self, rotary: arch.Rotary, dtype: torch.dtype) -> Turns:
         """Rotary cosines and sines of the query tokens, shared by all layers with the same setting."""
         length = self.length if depends_on_length(rotary) else 0
-        frequencies = self.constant((rotary, length), lambda: frequencies_of(rotary, length)[0])
-        size = frequencies_of(rotary, length)[1]
-        cos, sin = self.once((rotary, dtype), lambda: turns(self.positions_BT, frequencies, size, dtype))
+        radians_R = self.constant((rotary, length), lambda: frequencies(rotary, length))
+        size = turn_size(rotary)
+        cos, sin = self.once((rotary, dtype), lambda: turns(self.positions_BT, radians_R, size, dtype))
         return (cos, -sin) if rotary.reversed else (cos, sin)

@@ -7,7 +7,6 @@ Long contexts change the frequencies: one function a method.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -45,30 +44,36 @@ def depends_on_length(rotary: arch.Rotary) -> bool:
     return isinstance(rotary.scaling, arch.DynamicScaling | arch.LongRopeScaling)
 
 
-@lru_cache(maxsize=256)
-def frequencies_of(rotary: arch.Rotary, length: int) -> tuple[tuple[float, ...], float]:
-    """(radians per token of each pair, factor of cosines and sines), as plain numbers.
+def frequencies(rotary: arch.Rotary, length: int) -> Tensor:
+    """Radians per token of each pair of channels, [rotary_dim / 2] in fp32 on the CPU.
 
     ``length``: how long the sequence is or may become; dynamic NTK and LongRoPE choose by it.
     """
     scaling = rotary.scaling
     match scaling:
         case None:
-            return _tuple(_plain(rotary, rotary.theta)), 1.0
+            return _plain(rotary, rotary.theta)
         case arch.LinearScaling():
-            return _tuple(_plain(rotary, rotary.theta) / scaling.factor), 1.0
+            return _plain(rotary, rotary.theta) / scaling.factor
         case arch.DynamicScaling():
-            return _tuple(_plain(rotary, _grown_base(rotary, scaling, length))), 1.0
+            return _plain(rotary, _grown_base(rotary, scaling, length))
         case arch.YarnScaling():
-            return _tuple(_yarn(rotary, scaling)), yarn_factor(scaling)
+            return _yarn(rotary, scaling)
         case arch.LongRopeScaling():
-            return _tuple(_longrope(rotary, scaling, length)), _longrope_factor(scaling)
+            return _longrope(rotary, scaling, length)
         case arch.Llama3Scaling():
-            return _tuple(_llama3(rotary, scaling)), 1.0
+            return _llama3(rotary, scaling)
 
 
-def _tuple(frequencies: Tensor) -> tuple[float, ...]:
-    return tuple(frequencies.tolist())
+def turn_size(rotary: arch.Rotary) -> float:
+    """The factor of cosines and sines: 1, unless the scaling makes scores of long sequences sharper."""
+    match rotary.scaling:
+        case arch.YarnScaling():
+            return yarn_factor(rotary.scaling)
+        case arch.LongRopeScaling():
+            return _longrope_factor(rotary.scaling)
+        case _:
+            return 1.0
 
 
 def _plain(rotary: arch.Rotary, theta: float) -> Tensor:
