@@ -59,15 +59,22 @@ def add_dtype(parser: Options, option: str, help_text: str, **fields: Any) -> No
     parser.add_argument(option, type=named(option, known), metavar="DTYPE", help=help_text, **fields)
 
 
-def add_model(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """MODEL and the what-ifs on it."""
+def add_model(
+    parser: argparse.ArgumentParser, *, optional: bool = False, default: str = f"{DEFAULT_MODEL}'s shape"
+) -> None:
+    """MODEL and the what-ifs on it; ``default`` says what an optional one is when it is left out."""
     parser.add_argument(
         "model",
         metavar="MODEL",
         nargs="?" if optional else None,
         help="a card's name, a config.json or its directory, a card file"
-        + (f" (default: {DEFAULT_MODEL}'s shape)" if optional else ""),
+        + (f" (default: {default})" if optional else ""),
     )
+    add_what_if(parser)
+
+
+def add_what_if(parser: argparse.ArgumentParser) -> None:
+    """Changes of the shape before it is looked at."""
     group = parser.add_argument_group("what-if on the shape")
     group.add_argument(
         "--set",
@@ -96,10 +103,15 @@ def load_model(options: argparse.Namespace) -> Model:
 
     return load(
         DEFAULT_MODEL if options.model is None else options.model,
-        overrides=dict(_override(text) for text in options.set),
+        overrides=overrides(options),
         gqa=options.gqa,
         strict=options.strict,
     )
+
+
+def overrides(options: argparse.Namespace) -> dict[str, str]:
+    """What --set asks for."""
+    return dict(_override(text) for text in options.set)
 
 
 def _override(text: str) -> tuple[str, str]:

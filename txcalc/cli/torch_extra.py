@@ -27,6 +27,19 @@ def require_torch(command: str) -> None:
         raise MissingExtraError(f"txcalc {command} runs the model and needs {', '.join(missing)}", INSTALL)
 
 
+def require_package(command: str, *names: str) -> None:
+    """Say what to install where a package is missing that a command needs.
+
+    Raises:
+        MissingExtraError: naming it.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        own = set(missing) <= {"torch", "numpy"}
+        install = INSTALL if own else f"pip install {' '.join(missing)}"
+        raise MissingExtraError(f"txcalc {command} needs {', '.join(missing)}", install)
+
+
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """Where and how a model runs."""
     group = parser.add_argument_group("how the model runs")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Final
+from math import prod
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,34 @@ def load_state_dict_from(
         for name, value in zip(way.ours, _read(way, state, keys), strict=True):
             _put(model, plan.parts[name].path, value)
     return model
+
+
+class Fit(NamedTuple):
+    """How a checkpoint fits a model, told by names and shapes alone.
+
+    ``faults``: tensors that are missing, left over or of the wrong shape, by that word. ``num_params``: the elements of
+    the model's parameters as the checkpoint holds them, each once, buffers and second copies apart.
+    """
+
+    faults: dict[str, list[str]]
+    num_params: int
+
+
+def fit_of(
+    model: Transformer, architecture: arch.Model, state: Mapping[str, Tensor], table: Table | None = None
+) -> Fit:
+    """Hold a checkpoint's tensors against a model without reading or changing one."""
+    plan = _Plan(model, architecture, table or table_of(architecture))
+    keys = plan.keys_in(state)
+    faults = {
+        "missing": plan.missing(keys),
+        "left over": plan.surplus(state, keys),
+        "of the wrong shape": plan.misshapen(state, keys),
+    }
+    buffers = dict(model.named_buffers())
+    held = [plan.present(ways, keys) for ways in plan.groups if plan.parts[ways[0].ours[0]].path not in buffers]
+    names = [keys[name] for ways in held for name in (ways[0].theirs if ways else ())]
+    return Fit({what: found for what, found in faults.items() if found}, sum(prod(shape_of(state, n)) for n in names))
 
 
 def to_checkpoint(model: Transformer, table: Table | None = None) -> dict[str, Tensor]:

@@ -1,0 +1,222 @@
+"""The verdicts of ``txcalc check`` as an answer: a summary line, tables, and the document for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from txcalc.cli.options import model_facts
+from txcalc.measure.against_published import ROUNDED
+from txcalc.measure.comparing import REFERENCE, VERDICTS, Comparison, Verdict
+from txcalc.report import Answer, Row
+from txcalc.report.document import Section
+from txcalc.result import Node, leaf, total
+
+if TYPE_CHECKING:
+    from txcalc.measure.check_task import Task
+    from txcalc.measure.limits import Held
+
+_COLUMNS: Final = ("figure", "predicted", "measured", "verdict")
+_FEW: Final = 3  # models whose every comparison is shown
+
+
+def comparisons_answer(
+    tasks: Sequence[Task], found: Sequence[Comparison], *, models_done: int, interrupted: bool
+) -> Answer:
+    """What agreed, what did not, and which links of the chain that proves."""
+    by_model = _by_model(found)
+    models = {verdict: sum(_verdict(each) == verdict for each in by_model.values()) for verdict in VERDICTS}
+    several = len(tasks) > 1
+    return Answer(
+        command="check",
+        title=_title(tasks, found, models, models_done, interrupted),
+        model={} if several else model_facts(tasks[0].model),
+        tree=_tree(by_model),
+        facts={"models": models, "interrupted": interrupted, "comparisons": [_plain(each) for each in found]},
+        sections=tuple(_sections(found, by_model)),
+        notes=tuple(_links(found, len(by_model))),
+        reasons=tuple(
+            f"{task.model.name}: {reason}" if several else reason for task in tasks for reason in task.model.reasons
+        ),
+        exit_code=3 if models["failed"] else 0,
+    )
+
+
+def _by_model(found: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    by_model: dict[str, list[Comparison]] = {}
+    for each in found:
+        by_model.setdefault(each.model, []).append(each)
+    return by_model
+
+
+def _verdict(found: Iterable[Comparison]) -> Verdict:
+    """A model's: failed by one comparison, skipped only where nothing was compared."""
+    verdicts = {each.verdict for each in found}
+    return "failed" if "failed" in verdicts else "passed" if "passed" in verdicts else "skipped"
+
+
+def _count(found: Iterable[Comparison], verdict: Verdict) -> int:
+    return sum(each.verdict == verdict for each in found)
+
+
+def _title(
+    tasks: Sequence[Task], found: Sequence[Comparison], models: dict[Verdict, int], models_done: int, interrupted: bool
+) -> str:
+    what = tasks[0].model.name if len(tasks) == 1 else f"{models_done:,} models"
+    words = [
+        f"{models[verdict]:,} {word}" for verdict, word in zip(VERDICTS, ("agree", "disagree", "skipped"), strict=True)
+    ]
+    parts = [f"{what} checked", f"{len(found):,} comparisons"]
+    if len(tasks) > 1:
+        parts.insert(1, ", ".join(words))
+    else:
+        parts.append(f"{_count(found, 'failed'):,} disagree")
+    if interrupted:
+        parts.append(f"interrupted: {len(tasks) - models_done:,} of {len(tasks):,} models were not checked")
+    return " | ".join(parts)
+
+
+def _tree(by_model: dict[str, list[Comparison]]) -> Node:
+    """Comparisons by verdict, each verdict the sum of its models'."""
+    parts = []
+    for verdict in VERDICTS:
+        counts = {model: _count(found, verdict) for model, found in by_model.items()}
+        children = [leaf(model, "", count) for model, count in counts.items() if count]
+        parts.append(total(verdict, "", children, key=f"check.{verdict}"))
+    return total("check", "", parts)
+
+
+def _plain(found: Comparison) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in Comparison.__fields__} | {"difference": found.difference}
+
+
+def _links(found: Sequence[Comparison], models: int) -> list[str]:
+    """Which links of the chain from a config to a number were proved, and for how many models."""
+    formula = {each.model for each in found if each.oracle == REFERENCE and each.verdict == "passed"}
+    proofs = [each for each in found if each.oracle not in (REFERENCE, ROUNDED) and each.verdict == "passed"]
+    adapter, oracles = {each.model for each in proofs}, sorted({each.oracle for each in proofs})
+    lines = [f"architecture to formula: proved for {len(formula):,} of {models:,} by the reference model"]
+    how = f" by {', '.join(oracles)}" if oracles else ""
+    open_ = models - len(adapter)
+    more = "; --against transformers, or a checkpoint, proves it" if open_ else ""
+    return [*lines, f"config to architecture: parameters proved for {len(adapter):,} of {models:,}{how}{more}"]
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def _sections(found: Sequence[Comparison], by_model: dict[str, list[Comparison]]) -> Iterable[Section]:
+    compared = {model: [each for each in own if each.verdict != "skipped"] for model, own in by_model.items()}
+    if len(by_model) <= _FEW:
+        for model, own in compared.items():
+            yield Section(columns=_COLUMNS, rows=tuple(_rows(own)), heading=model if len(by_model) > 1 else "")
+    else:
+        yield _summary(found)
+        failed = tuple(row for own in compared.values() for row in _failures(own))
+        if failed:
+            yield Section(columns=_COLUMNS, rows=failed, heading="disagreements")
+    skipped = tuple(
+        Row(cells=(f"{each.model} {each.quantity}", f"{each.note} ({each.oracle})"))
+        for each in found
+        if each.verdict == "skipped"
+    )
+    if skipped:
+        yield Section(columns=("skipped", "because"), rows=skipped, heading="skipped", facts=True)
+
+
+def _rows(found: Sequence[Comparison], depth: int = 0) -> Iterable[Row]:
+    """Comparisons under the figure that they are of."""
+    figure = ""
+    for each in found:
+        if each.figure != figure:
+            figure = each.figure
+            yield Row(cells=(figure, "", "", ""), depth=depth)
+        yield Row(
+            cells=(_where(each), f"{each.predicted:,}", f"{each.measured:,}", _told(each)),
+            detail=each.note,
+            depth=depth + 1,
+            strong=each.verdict == "failed",
+        )
+
+
+def _failures(found: Sequence[Comparison]) -> Iterable[Row]:
+    failed = [each for each in found if each.verdict == "failed"]
+    if failed:
+        yield Row(cells=(failed[0].model, "", "", ""))
+        yield from _rows(failed, depth=1)
+
+
+def _where(found: Comparison) -> str:
+    if found.oracle == REFERENCE:
+        return found.work
+    return f"{found.oracle}{', ' if found.work else ''}{found.work}"
+
+
+def _told(found: Comparison) -> str:
+    """Verdict and difference in a word."""
+    if found.verdict == "failed":
+        return f"DIFFERS {found.difference:+,}"
+    return f"agrees ({found.difference:+,})" if found.difference else "equal"
+
+
+def _summary(found: Sequence[Comparison]) -> Section:
+    """A line for each quantity and oracle."""
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for each in found:
+        groups.setdefault((each.quantity, each.oracle), []).append(each)
+    rows = tuple(
+        Row(
+            cells=(
+                quantity,
+                oracle,
+                f"{len({each.model for each in own}):,}",
+                *(f"{_count(own, verdict):,}" for verdict in VERDICTS),
+            )
+        )
+        for (quantity, oracle), own in groups.items()
+    )
+    return Section(columns=("quantity", "oracle", "models", "agree", "disagree", "skipped"), rows=rows)
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+def limits_answer(path: str, held: Sequence[Held]) -> Answer:
+    """Each limit, the figure beside it, and the verdict."""
+    counts = [
+        leaf(verdict, "", sum(each.verdict == verdict for each in held), key=f"check.{verdict}") for verdict in VERDICTS
+    ]
+    models = list(dict.fromkeys(each.model for each in held))
+    what = models[0] if len(models) == 1 else f"{len(models)} models"
+    over = sum(each.verdict == "failed" for each in held)
+    return Answer(
+        command="check",
+        title=f"{what} | {len(held)} limits of {path} | {over} not kept",
+        model={},
+        tree=total("check", "", counts),
+        facts={"limits": [_plain_limit(each) for each in held]},
+        sections=(Section(columns=("limit", "value", "bound", "verdict"), rows=tuple(_limit_rows(held))),),
+        exit_code=3 if over else 0,
+    )
+
+
+def _limit_rows(held: Sequence[Held]) -> Iterable[Row]:
+    model = ""
+    for each in held:
+        if each.model != model:
+            model = each.model
+            yield Row(cells=(model, "", "", ""))
+        yield Row(
+            cells=(
+                each.limit.text,
+                f"{each.value:,}",
+                f"{each.bound:,}",
+                "OVER" if each.verdict == "failed" else "kept",
+            ),
+            depth=1,
+            strong=each.verdict == "failed",
+        )
+
+
+def _plain_limit(held: Held) -> dict[str, Any]:
+    return {**vars(held), "limit": held.limit.text, "figure": held.limit.figure}

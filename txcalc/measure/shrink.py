@@ -1,0 +1,67 @@
+"""The same model with few layers, every kind of layer kept: what proves each kind and what stands around them.
+
+Two depths prove more than one: what a layer costs and what does not depend on their number cannot hide in each other.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from txcalc.architecture import Branch, Layer, Model, Residual, SelfAttention, Stack, Sublayer
+
+Depth = Literal["each once", "each several times", "every layer"]
+DEPTHS: tuple[Depth, ...] = ("each once", "each several times")
+
+
+def at_depth(model: Model, depth: Depth) -> Model:
+    """``model`` with each distinct layer once, or several times, or as it is."""
+    if depth == "every layer":
+        return model
+    return model.replace(stacks=tuple(_shrunk(stack, depth) for stack in model.stacks))
+
+
+def layers_of(model: Model) -> int:
+    """How many layers run, all stacks together."""
+    return sum(stack.num_hidden_layers for stack in model.stacks)
+
+
+def _shrunk(stack: Stack, depth: Depth) -> Stack:
+    """Kinds keep the order in which they first run. Never all as often: a count given to the wrong kind must show."""
+    order = list(dict.fromkeys(index for index, count in stack.runs if count))
+    runs = tuple((kind, _times(depth, place)) for place, kind in enumerate(order))
+    firsts = {kind: sum(count for _, count in runs[:place]) for place, kind in enumerate(order)}
+    moved = _new_depths(stack, firsts)
+    return stack.replace(layers=tuple(_with_sources(layer, moved) for layer in stack.layers), runs=runs)
+
+
+def _times(depth: Depth, place: int) -> int:
+    return 1 if depth == "each once" else 2 + place % 2
+
+
+def _new_depths(stack: Stack, firsts: dict[int, int]) -> dict[int, int]:
+    """Depth of a layer in the whole stack -> where its kind first runs in the small one."""
+    kinds = [index for index, count in stack.runs for _ in range(count)]
+    return {depth: firsts[kind] for depth, kind in enumerate(kinds)}
+
+
+# ---- layers that read the keys of another, named by its depth -------------------------------------------------------
+
+
+def _with_sources(layer: Layer, moved: dict[int, int]) -> Layer:
+    if not any(isinstance(each, SelfAttention) and each.kv_source is not None for each in layer.sublayers()):
+        return layer
+    return layer.replace(steps=tuple(_step(step, moved) for step in layer.steps))
+
+
+def _step(step: Residual, moved: dict[int, int]) -> Residual:
+    return step.replace(branches=tuple(_branch(branch, moved) for branch in step.branches))
+
+
+def _branch(branch: Branch, moved: dict[int, int]) -> Branch:
+    return branch.replace(sublayer=_sublayer(branch.sublayer, moved))
+
+
+def _sublayer(sublayer: Sublayer, moved: dict[int, int]) -> Sublayer:
+    if isinstance(sublayer, SelfAttention) and sublayer.kv_source is not None:
+        return sublayer.replace(kv_source=moved[sublayer.kv_source])
+    return sublayer
