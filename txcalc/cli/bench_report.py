@@ -1,0 +1,111 @@
+"""A benchmark's figures as tables, as a tree and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from txcalc.measure.figures import Figure
+from txcalc.report.document import Row, Section
+from txcalc.result import Node, total
+from txcalc.units import binary_bytes, short_flops
+
+_SECONDS: Final = {"first token", "next token", "token with cache", "token without cache"}
+
+
+def document(figures: list[Figure]) -> dict[str, Any]:
+    """Predicted, measured and error by key, and every figure with its runs."""
+    return {
+        "predicted": {each.key: each.predicted for each in figures if each.predicted is not None},
+        "measured": {each.key: each.measured for each in figures if each.measured is not None},
+        "error": {each.key: round(each.error, 3) for each in figures if each.error is not None},
+        "figures": [each.to_dict() for each in figures],
+    }
+
+
+def tree(figures: list[Figure]) -> Node:
+    """Every measured figure; they are views, which add up to nothing."""
+    nodes = [
+        Node(
+            name=f"{each.name} ({each.what})" if each.what else each.name,
+            unit=each.unit,
+            number=each.measured,
+            aside=True,
+            basis="estimated" if each.estimated else "exact",
+            reason=each.estimated,
+            note=each.note,
+            convention="measured" if not each.estimated else "extrapolated",
+        )
+        for each in figures
+        if each.measured is not None
+    ]
+    return total("bench", "", nodes)
+
+
+def sections(figures: list[Figure]) -> tuple[Section, ...]:
+    """What must be equal, what took time, and how fast that is."""
+    made = (
+        _section("counted", [f for f in figures if f.unit in ("bytes", "FLOPs")], _count_row, _COUNTS),
+        _section("timed", [f for f in figures if f.unit == "seconds"], _time_row, _TIMES),
+        _section("tokens per second", [f for f in figures if f.unit == "tokens/s"], _rate_row, _RATES),
+    )
+    return tuple(section for section in made if section is not None)
+
+
+_COUNTS: Final = ("predicted", "measured", "", "difference")
+_TIMES: Final = ("predicted ms", "median ms", "p10", "p90", "runs", "error")
+_RATES: Final = ("predicted", "measured", "error")
+
+
+def _section(
+    heading: str, figures: Iterable[Figure], row: Callable[[Figure], Row], columns: tuple[str, ...]
+) -> Section | None:
+    rows = tuple(row(figure) for figure in figures)
+    return Section(columns=(heading, *columns), rows=rows) if rows else None
+
+
+def _name(figure: Figure) -> str:
+    return f"{figure.name}, {figure.what}" if figure.what else figure.name
+
+
+def _count_row(figure: Figure) -> Row:
+    predicted = "" if figure.predicted is None else f"{figure.predicted:,.0f}"
+    measured = "" if figure.measured is None else f"{figure.measured:,.0f}"
+    short = short_flops if figure.unit == "FLOPs" else binary_bytes
+    readable = "" if figure.measured is None else short(figure.measured)
+    return Row(cells=(_name(figure), predicted, measured, readable, _difference(figure)), detail=figure.note)
+
+
+def _difference(figure: Figure) -> str:
+    if figure.predicted is None or figure.measured is None:
+        return ""
+    return "equal" if figure.predicted == figure.measured else f"{figure.predicted - figure.measured:+,.0f}"
+
+
+def _time_row(figure: Figure) -> Row:
+    if figure.measured is None:
+        return Row(cells=(_name(figure), "", figure.note, "", "", "", ""))
+    spread = figure.spread
+    low, high, runs = (_ms(spread.p10), _ms(spread.p90), str(spread.runs)) if spread else ("", "", "")
+    cells = (
+        _name(figure),
+        _ms(figure.predicted),
+        _ms(figure.measured),
+        low,
+        high,
+        runs + ("!" if figure.noisy else ""),
+    )
+    return Row(cells=(*cells, _error(figure)), detail=figure.note)
+
+
+def _rate_row(figure: Figure) -> Row:
+    numbers = ("" if each is None else f"{each:,.1f}" for each in (figure.predicted, figure.measured))
+    return Row(cells=(_name(figure), *numbers, _error(figure)))
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:,.2f}"
+
+
+def _error(figure: Figure) -> str:
+    return "" if figure.error is None else f"{figure.error:+.1f}%"
