@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "kvcache": "how large the KV cache is, and what fits",
     "flops": "how many FLOPs: forward, decode, training; every convention",
     "generate": "text from a model with weights",
+    "bench": "run a model here: memory, FLOPs and speed beside their predictions",
     "cards": "the models that txcalc knows: list, show, check",
     "completion": "a completion script for bash, zsh or tcsh",
 }
