@@ -115,9 +115,10 @@ class LinearAttention(Sublayer):
             return
         generator = torch.Generator().manual_seed(0)
         H, R = self.directions_HR.shape
-        blocks = [torch.linalg.qr(torch.randn(H, H, generator=generator))[0] for _ in range(-(-R // H))]
+        q_GHH, r_GHH = torch.linalg.qr(torch.randn(-(-R // H), H, H, generator=generator))
+        blocks = q_GHH * r_GHH.diagonal(dim1=-2, dim2=-1).sign()[:, None]  # so that every direction is as likely
         lengths = torch.randn(R, H, generator=generator).norm(dim=-1)
-        self.directions_HR.copy_(torch.cat(blocks, dim=1)[:, :R] * lengths)
+        self.directions_HR.copy_(torch.cat(tuple(blocks), dim=1)[:, :R] * lengths)
 
 
 class FourierMixing(Sublayer):
