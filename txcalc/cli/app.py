@@ -17,7 +17,10 @@ COMMANDS: Final = {
     "kvcache": "how large the KV cache is, and what fits",
     "flops": "how many FLOPs: forward, decode, training; every convention",
     "generate": "text from a model with weights",
+    "inspect": "what goes where: tensors, tokens, attention weights",
+    "check": "hold every formula against a model that is built and run",
     "bench": "run a model here: memory, FLOPs and speed beside their predictions",
+    "calibrate": "learn this machine's speeds, which bench predicts with",
     "cards": "the models that txcalc knows: list, show, check",
     "completion": "a completion script for bash, zsh or tcsh",
 }

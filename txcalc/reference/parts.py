@@ -26,7 +26,7 @@ _LABELS: Final = {
     arch.TokenConvolution: "tokenconv",
     arch.FourierMixing: "fourier",
 }
-_STEP: Final = re.compile(r"steps\.(\d+)\.(?:branches\.(\d+)\.)?(?:sublayer\.)?(.+)")
+_STEP: Final = re.compile(r"steps\.(\d+)\.(?:branches\.(\d+)\.)?(?:sublayer(?:\.|$))?(.*)")
 _LAYER: Final = re.compile(r"layers\.(\d+)\.(.+)")
 
 
@@ -48,7 +48,7 @@ def parts(model: Transformer) -> dict[str, Part]:
 
     Layers that share their parameters are there once, under the number of the first that runs.
     """
-    layers = {stack.role: _stored(stack) for stack in model.model.stacks}
+    layers = {stack.role: stored_layers(stack) for stack in model.model.stacks}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return dict(_named(path, tuple(tensor.shape), layers) for path, tensor in tensors.items())
 
@@ -74,12 +74,12 @@ def _named(path: str, shape: tuple[int, ...], layers: dict[arch.Role, list[arch.
         return f"{role}.{rest}", Part(path, shape, None, {})
     index, inner = int(found[1]), found[2]
     layer = layers[role][index]  # type: ignore[index]  # the module's stacks are named by role
-    name, sublayer = _in_layer(layer, inner)
+    name, sublayer = in_layer(layer, inner)
     numbers = {"i": index, **dict(zip("ab", map(int, re.findall(r"\d+", layer.shared)), strict=False))}
     return f"{role}.layers.{index}.{name}", Part(path, shape, sublayer, numbers)
 
 
-def _in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]:
+def in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]:
     """``steps.1.branches.0.sublayer.up_proj.weight`` -> (``mlp.up_proj.weight``, the feed-forward).
 
     A norm of a whole step is named after the step's first branch.
@@ -89,8 +89,8 @@ def _in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]
     step, branch = int(found[1]), int(found[2] or 0)
     if not layer.steps[step].branches:
         return f"stream.{found[3]}", None
-    labels = _labels(layer)
-    return f"{labels[step][branch]}.{found[3]}", layer.steps[step].branches[branch].sublayer
+    label = _labels(layer)[step][branch]
+    return f"{label}.{found[3]}".rstrip("."), layer.steps[step].branches[branch].sublayer
 
 
 def _labels(layer: arch.Layer) -> list[list[str]]:
@@ -110,10 +110,10 @@ def _label(sublayer: arch.Sublayer) -> str:
     """A gated feed-forward is ``mlp``, one without a gate ``ffn``: checkpoints name their matrices differently."""
     if isinstance(sublayer, arch.FeedForward):
         return "mlp" if sublayer.gated else "ffn"
-    return _LABELS[type(sublayer)]
+    return _LABELS.get(type(sublayer), type(sublayer).__name__.lower())
 
 
-def _stored(stack: arch.Stack) -> list[arch.Layer]:
+def stored_layers(stack: arch.Stack) -> list[arch.Layer]:
     """The layers that hold parameters, in the order in which the stack's module holds them."""
     kept: list[arch.Layer] = []
     for layer in stack.sequence():
