@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.configs.width import ALL, BARE, CAUSAL, SEQUENCE, TOKEN, assert_default_and_minimal, drawn
+from tests.configs.width import ALL, BARE, CAUSAL, SEQUENCE, TOKEN, assert_default_and_minimal, drawn, four
 from tests.strategies import (
     assert_params_differ_from_meta,
     assert_params_equal_meta,
@@ -27,8 +27,11 @@ from txcalc.errors import ModelError
 BIAS = {"attention_bias": st.booleans()}
 BOTH = {**BIAS, "mlp_bias": st.booleans()}
 WIDE = {"head_dim": maybe(even_widths)}
-LIST = st.lists(st.sampled_from(["full_attention", "sliding_attention"]), min_size=4, max_size=4)
-KINDS = {"layer_types": maybe(LIST), "num_hidden_layers": 4, "sliding_window": st.integers(1, 9)}
+KINDS = {
+    "layer_types": maybe(four("full_attention", "sliding_attention")),
+    "num_hidden_layers": 4,
+    "sliding_window": st.integers(1, 9),
+}
 
 SHAPES = {
     "ministral": drawn("ministral", "Ministral", ALL, head_dim=even_widths, **KINDS),

@@ -34,6 +34,11 @@ def drawn(
     return shapes(model_type, **options, **{name: value for name, value in keys.items() if value is not None})
 
 
+def four(*values: Any) -> st.SearchStrategy[list[Any]]:
+    """One of the values for each of four layers."""
+    return st.lists(st.sampled_from(values), min_size=4, max_size=4)
+
+
 def assert_default_and_minimal(model_type: str, **needed: Any) -> None:
     """The type's default config and one of a few keys; ``needed``: what transformers cannot build the type without."""
     assert_params_equal_meta({**default_config(model_type), "architectures": None, **needed})

@@ -10,6 +10,8 @@ _D = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_a
       "max_position_embeddings": 64, "pad_token_id": 0}  # fmt: skip
 _GQA = {**_D, "num_key_value_heads": 2}
 _HEADS = {**_GQA, "head_dim": 12}
+_SCALED = {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.3}
+_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
 
 #: type -> (class, fields); variants carry a word after the type's name.
 TYPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -29,6 +31,27 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
     "exaone4": ("Exaone4ForCausalLM", {**_GQA, "sliding_window": 5}),
     "exaone4 no windows": ("Exaone4ForCausalLM", {**_GQA, "sliding_window": None,
                                                      "layer_types": ["full_attention"] * 4}),
+    "ministral3": ("Ministral3ForCausalLM", {**_HEADS, "rope_parameters": {
+        **_YARN, "original_max_position_embeddings": 4, "llama_4_scaling_beta": 0.5}}),
+    "granite": ("GraniteForCausalLM", {**_GQA, **_SCALED}),
+    "hyperclovax": ("HyperCLOVAXForCausalLM", {**_GQA, **_SCALED}),
+    "granitemoe": ("GraniteMoeForCausalLM", {**_GQA, **_SCALED, "num_local_experts": 6}),
+    "granitemoeshared": ("GraniteMoeSharedForCausalLM", {**_GQA, **_SCALED, "num_local_experts": 6,
+                                                         "shared_intermediate_size": 20}),
+    "granite_swa": ("GraniteSWAForCausalLM", {**_GQA, **_SCALED, "sliding_window": 5,
+                                              "layer_rope_theta": [1e4, 1e5, 0, 1e6]}),
+    "granitemoe_swa": ("GraniteMoeSWAForCausalLM", {**_GQA, **_SCALED, "sliding_window": 5, "num_local_experts": 6,
+                                                    "shared_intermediate_size": 20}),
+    "olmo": ("OlmoForCausalLM", {**_GQA, "clip_qkv": 0.2}),
+    "olmo3": ("Olmo3ForCausalLM", {**_GQA, "sliding_window": 5, "rope_scaling": _YARN}),
+    "olmoe": ("OlmoeForCausalLM", {**_GQA, "num_experts": 6, "num_experts_per_tok": 2, "clip_qkv": 1.0}),
+    "flex_olmo": ("FlexOlmoForCausalLM", {**_GQA, "num_experts": 6, "norm_topk_prob": True}),
+    "cohere2": ("Cohere2ForCausalLM", {**_GQA, "sliding_window": 5, "logit_scale": 0.5}),
+    "cohere2_moe": ("Cohere2MoeForCausalLM", {**_HEADS, "sliding_window": 5, "logit_scale": 0.5, "num_experts": 6,
+                                              "num_shared_experts": 2, "first_k_dense_replace": 1}),
+    "cohere2_moe sigmoid": ("Cohere2MoeForCausalLM", {
+        **_HEADS, "sliding_window": 5, "logit_scale": 0.5, "num_experts": 6, "expert_selection_fn": "sigmoid",
+        "rms_norm_eps": 1e-6}),
 }  # fmt: skip
 
 

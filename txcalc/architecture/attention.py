@@ -67,6 +67,26 @@ class SparseBlocks(Record):
     num_random_blocks: int
 
 
+class TransientGlobal(Record):
+    """LongT5's summaries: the mean of every ``block_size`` tokens, normed, is one more key and value for all queries.
+
+    They go through the layer's own projections; the stack has a second table of relative biases for them.
+    """
+
+    block_size: int
+
+
+class GlobalStream(Record):
+    """PEGASUS-X's learned tokens beside the sequence: they see all of it, and every block sees them.
+
+    They pass every layer, with a norm of their own before attention. ``staggered``: this layer's blocks are shifted by
+    half a block.
+    """
+
+    num_tokens: int
+    staggered: bool
+
+
 class Indexer(Record):
     """DeepSeek sparse attention's scorer: picks ``top_k`` keys per query; keeps one key of ``head_dim`` per token.
 
@@ -103,13 +123,15 @@ class SelfAttention(Record):
     chunk: int | None = None  # tokens see only their own chunk of this length (Llama 4)
     global_tokens: GlobalAttention | None = None
     sparse_blocks: SparseBlocks | None = None
+    transient_global: TransientGlobal | None = None
+    global_stream: GlobalStream | None = None
     softcap: float | None = None  # scores become softcap * tanh(scores / softcap) (Gemma 2)
     sinks: bool = False  # a learned logit per head that takes probability and gives no value (gpt-oss)
     gate: Literal["none", "channel", "head"] = "none"  # sigmoid gate on the output, from the input (Qwen3-Next)
     k_equals_v: bool = False  # one projection serves as keys and values (Gemma 4)
     kv_source: int | None = None  # reads the keys and values of this layer; holds no projections, caches nothing
     out_norm: Norm | None = None  # between the heads and the output projection (BitNet)
-    clip_qkv: float | None = None  # projections clamped to +- this (MPT, OLMo, DBRX)
+    clip_qkv: float | None = None  # queries, keys and values clamped to +- this, after a norm (OLMo, DBRX)
     temperature: LengthTemperature | None = None
     differential: Differential | None = None
     value_scale: float = 1.0  # constant multiplier of the values (MiMo-V2)

@@ -138,11 +138,10 @@ def post_norm(*sublayers: Sublayer, norm: Norm) -> Layer:
     return Layer(steps=tuple(Residual(branches=(Branch(sublayer=each),), norm_after=norm) for each in sublayers))
 
 
-def sandwich(*sublayers: Sublayer, norm: Norm) -> Layer:
+def sandwich(*sublayers: Sublayer, norm: Norm, scale: float = 1.0) -> Layer:
     """The Gemma 2 layer: a norm before and a norm after each sublayer."""
-    return Layer(
-        steps=tuple(Residual(branches=(Branch(sublayer=each, norm_in=norm, norm_out=norm),)) for each in sublayers)
-    )
+    branches = (Branch(sublayer=each, norm_in=norm, norm_out=norm, scale=scale) for each in sublayers)
+    return Layer(steps=tuple(Residual(branches=(branch,)) for branch in branches))
 
 
 def self_attention(

@@ -75,13 +75,13 @@ def _deepseek_v2(r: Reader) -> Model:
 
 
 def _deepseek_v3(r: Reader) -> Model:
-    _predicted_tokens(r)
+    predicted_tokens(r)
     interleaved = r.raw("rope_interleave") is not None and r.flag("rope_interleave")
     head = {"prefix": "DeepseekV3", "without": {"question_answering"}}
-    return _model(r, interleaved=interleaved, mlp_bias=False, router=_router_v3, head=head)
+    return _model(r, interleaved=interleaved, mlp_bias=False, router=router_v3, head=head)
 
 
-def _predicted_tokens(r: Reader) -> None:
+def predicted_tokens(r: Reader) -> None:
     """Multi-token prediction (DeepSeek-V3, section 2.2): blocks beside the model, for training and drafting."""
     if r.config.get("num_nextn_predict_layers", r.config.get("num_mtp_layers")) is not None:
         blocks = r.integer("num_mtp_layers", minimum=0)
@@ -107,8 +107,8 @@ def _model(
         dense = moe.gated(hidden, r.integer("intermediate_size"), activation(r), bias=mlp_bias)
         layers.append((pre_norm(attention, dense, norm=norm), dense_layers))
     if dense_layers < num_layers:
-        mixture = _mixture(r, router(r), bias=mlp_bias)
-        layers.append((pre_norm(attention, mixture, norm=norm), num_layers - dense_layers))
+        experts = mixture(r, router(r), bias=mlp_bias)
+        layers.append((pre_norm(attention, experts, norm=norm), num_layers - dense_layers))
     return decoder_of(r, layers, final_norm=norm, head=head)
 
 
@@ -142,7 +142,8 @@ def _scale(position: Rotary, width: int) -> float | None:
 # ---- experts --------------------------------------------------------------------------------------------------------
 
 
-def _mixture(r: Reader, router: Router, *, bias: bool) -> MixtureOfExperts:
+def mixture(r: Reader, router: Router, *, bias: bool = False) -> MixtureOfExperts:
+    """``n_routed_experts`` of ``moe_intermediate_size``, and ``n_shared_experts`` side by side as one."""
     hidden, width, act = r.integer("hidden_size"), r.integer("moe_intermediate_size"), activation(r)
     experts = r.integer("n_routed_experts")
     shared = 0 if r.raw("n_shared_experts") is None else r.integer("n_shared_experts", minimum=0)
@@ -169,7 +170,7 @@ def _router_v2(r: Reader) -> Router:
     r.unused("scoring_func", "softmax")
     r.unused("norm_topk_prob", False, None)
     method = r.choice("topk_method", ("greedy", "group_limited_greedy"))
-    groups, kept = _groups(r) if method == "group_limited_greedy" else (1, 1)
+    groups, kept = groups_of(r) if method == "group_limited_greedy" else (1, 1)
     return Router(
         scoring="softmax",
         scaling_factor=r.number("routed_scaling_factor"),
@@ -179,11 +180,11 @@ def _router_v2(r: Reader) -> Router:
     )
 
 
-def _router_v3(r: Reader) -> Router:
+def router_v3(r: Reader, experts: str = "n_routed_experts") -> Router:
     """Sigmoid scores, a balancing bias that only chooses, groups scored by their two best (DeepSeek-V3, 2.1.2)."""
     r.unused("scoring_func", "sigmoid")
     r.unused("topk_method", "noaux_tc")
-    groups, kept = _groups(r)
+    groups, kept = groups_of(r, experts)
     return Router(
         scoring="sigmoid",
         correction_bias=True,
@@ -195,8 +196,13 @@ def _router_v3(r: Reader) -> Router:
     )
 
 
-def _groups(r: Reader) -> tuple[int, int]:
-    groups, kept, experts = r.integer("n_group"), r.integer("topk_group"), r.integer("n_routed_experts")
+def groups_of(r: Reader, name: str = "n_routed_experts") -> tuple[int, int]:
+    """(groups of experts, how many of them a token may choose from).
+
+    Raises:
+        ModelError: groups of unlike sizes, or more chosen than there are.
+    """
+    groups, kept, experts = r.integer("n_group"), r.integer("topk_group"), r.integer(name)
     if experts % groups:
         raise r.error("n_group", f"is {groups}; it must divide the {experts} routed experts")
     if kept > groups:

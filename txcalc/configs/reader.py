@@ -126,6 +126,10 @@ class Reader:
         """A list of whole numbers; null is the empty list."""
         return [self._int(name, item, minimum, MAX_SIZE) for item in self._list(name, length)]
 
+    def numbers(self, name: str, *, length: int | None = None) -> list[float]:
+        """A list of finite numbers, null among them being 0."""
+        return [0.0 if item is None else self._float(name, item) for item in self._list(name, length)]
+
     def texts(self, name: str, *, length: int | None = None) -> list[str]:
         """A list of strings; null is the empty list."""
         items = self._list(name, length)

@@ -32,6 +32,7 @@ _MODULES: Final = {
     "llama": "llama mistral",
     "llama_kin": "ministral ministral3 internlm3 iquestcoder seed_oss arcee apertus bitnet hunyuan_v1_dense helium "
     "ernie4_5 smollm3 cwm exaone4",
+    "granite": "granite hyperclovax granitemoe granitemoeshared granite_swa granitemoe_swa",
     "mixtral": "mixtral",
     "qwen_moe": "qwen3_moe qwen3_next",
     "gpt_oss": "gpt_oss",
@@ -49,8 +50,8 @@ _MODULES: Final = {
     "falcon": "falcon",
     "starcoder": "starcoder2",
     "stablelm": "stablelm",
-    "cohere": "cohere",
-    "olmo": "olmo2",
+    "cohere": "cohere cohere2 cohere2_moe",
+    "olmo": "olmo olmo2 olmo3 olmoe flex_olmo",
     "bert": "bert roberta",
     "roberta": "xlm-roberta camembert data2vec-text xlm-roberta-xl roberta-prelayernorm ibert",
     "albert": "albert",
@@ -62,7 +63,11 @@ _MODULES: Final = {
     "deberta": "deberta deberta-v2",
     "distilbert": "distilbert",
     "t5": "t5",
+    "t5_kin": "mt5 umt5 longt5 switch_transformers",
     "bart": "bart",
+    "marian": "marian fsmt",
+    "whisper": "whisper",
+    "bart_kin": "mbart plbart mvp pegasus blenderbot blenderbot-small m2m_100 nllb-moe bigbird_pegasus led",
     "native": "transformer",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}

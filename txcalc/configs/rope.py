@@ -75,6 +75,16 @@ def parameters(r: Reader, layer_type: str = "") -> Mapping[str, Any]:
     return {} if any(isinstance(value, Mapping) for value in chosen.values()) else chosen
 
 
+def entry(r: Reader, layer_type: str) -> Mapping[str, Any]:
+    """What ``rope_parameters`` says of one kind of layer: its entry, or all of it where it has no entries."""
+    chosen = r.mapping("rope_parameters")
+    r.ignore("rope_scaling", "rope_theta", "partial_rotary_factor")
+    inner = chosen.get(layer_type)
+    if isinstance(inner, Mapping):
+        return inner
+    return {} if any(isinstance(value, Mapping) for value in chosen.values()) else chosen
+
+
 def _plain(r: Reader, name: str) -> Any:
     value = r.raw(name) if r.has(name) or name in r.defaults else None
     return None if value is None else r.number(name) if name != "max_position_embeddings" else r.integer(name)

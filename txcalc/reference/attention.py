@@ -77,6 +77,7 @@ class SelfAttention(Sublayer):
             return context.kept_keys[self.a.kv_source]
         k_BTKH = self._heads(self.k_proj(x_BTD), self.a.num_key_value_heads)
         v_BTKH = k_BTKH if self.v_proj is None else self._heads(self.v_proj(x_BTD), self.a.num_key_value_heads)
+        v_BTKH = self._clamped(v_BTKH)
         if self.a.qk_norm is not None and self.a.qk_norm.v_norm:
             v_BTKH = normalise(v_BTKH, "rmsnorm", self.a.qk_norm.eps).to(v_BTKH.dtype)
         if self.a.value_scale != 1.0:
@@ -121,15 +122,17 @@ class SelfAttention(Sublayer):
         return PlaceCache(spec, widths, window=a.window, chunk=a.chunk)
 
     def _heads(self, x_BTC: Tensor, heads: int) -> Tensor:
-        if self.a.clip_qkv is not None:
-            x_BTC = x_BTC.clamp(-self.a.clip_qkv, self.a.clip_qkv)
         return split_heads(x_BTC, heads)
+
+    def _clamped(self, x: Tensor) -> Tensor:
+        return x if self.a.clip_qkv is None else x.clamp(-self.a.clip_qkv, self.a.clip_qkv)
 
     def _placed(self, x_BTNH: Tensor, norm: HeadNorm | None, context: Context) -> Tensor:
         """Normalised and turned, in the order that the architecture says."""
         after = self.a.qk_norm is not None and self.a.qk_norm.after_rotary
         if norm is not None and not after:
             x_BTNH = norm(x_BTNH)
+        x_BTNH = self._clamped(x_BTNH)
         if isinstance(self.a.position, arch.Rotary):
             rotary = self.a.position
             x_BTNH = rotate(x_BTNH, context.turns(rotary, x_BTNH.dtype), rotary.interleaved)

@@ -38,7 +38,8 @@ class Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
         if self.kind == "layernorm":
-            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+            weight = self.weight if self.weight is None or not self.unit_offset else self.weight + 1.0
+            return F.layer_norm(x, x.shape[-1:], weight, self.bias, self.eps)
         return scaled(normalise(x, self.kind, self.eps), self.weight, self.bias, self.unit_offset, x.dtype)
 
 

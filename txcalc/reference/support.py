@@ -11,7 +11,11 @@ from txcalc.record import Record
 
 # Fields that change what is computed when they differ from their default.
 NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
-    arch.SelfAttention: {"sparse_blocks": "BigBird's sparse blocks"},
+    arch.SelfAttention: {
+        "sparse_blocks": "BigBird's sparse blocks",
+        "transient_global": "LongT5's transient global attention",
+        "global_stream": "PEGASUS-X's global tokens",
+    },
     arch.TokenEmbedding: {"other_types": "a table by task or language (ERNIE, XLM)"},
     arch.Head: {"reads": "a classifier that reads another vector than the usual"},
 }

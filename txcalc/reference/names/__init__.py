@@ -15,7 +15,8 @@ _MODULES: Final = {
     "llama": "llama mistral qwen2 qwen3 gemma gemma2 gemma3_text stablelm cohere olmo2 phi3 starcoder2",
     "gpt": "gpt2 gpt_bigcode gptj gpt_neox opt bloom mpt falcon phi",
     "kin": "ministral ministral3 internlm3 iquestcoder seed_oss helium ernie4_5 smollm3 cwm arcee bitnet "
-    "hunyuan_v1_dense exaone4",
+    "hunyuan_v1_dense exaone4 granite hyperclovax granitemoe granitemoeshared granite_swa granitemoe_swa olmo olmo3 "
+    "olmoe flex_olmo cohere2 cohere2_moe",
     "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3",
     "hybrids": "qwen3_next jamba mamba",
     "encoders": "bert roberta albert distilbert",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from txcalc.reference.names.llama import ATTENTION, DECODER, FREQUENCIES, OUTSIDE, SANDWICH
+from txcalc.reference.names.mixtures import MIXTURE, experts
 from txcalc.reference.names.table import Table
 
 
@@ -15,6 +16,28 @@ def _table(text: str) -> Table:
 _PLAIN: Final = """
     layers.{i}.ffn            model.layers.{i}.mlp
     layers.{i}.ffn.norm_in    model.layers.{i}.post_attention_layernorm
+"""
+_GRANITE_EXPERTS: Final = f"""
+    {experts("model.layers.{i}.block_sparse_moe")}
+    layers.{{i}}.moe.norm_in          model.layers.{{i}}.post_attention_layernorm
+    layers.{{i}}.moe.router           model.layers.{{i}}.block_sparse_moe.router
+    layers.{{i}}.moe.shared_expert.gate_proj+up_proj    model.layers.{{i}}.shared_mlp.input_linear
+    layers.{{i}}.moe.shared_expert.down_proj    model.layers.{{i}}.shared_mlp.output_linear
+    layers.{{i}}.attn.sinks_N         model.layers.{{i}}.self_attn.sinks
+"""
+_SINKS: Final = """
+    layers.{i}.attn.sinks_N    model.layers.{i}.self_attn.sinks
+"""
+_POST_NORMS: Final = """
+    layers.{i}.attn.norm_out    model.layers.{i}.post_norm1
+    layers.{i}.mlp.norm_out     model.layers.{i}.post_norm2
+"""
+_FLEX: Final = """
+    layers.{i}.attn.norm_out    model.layers.{i}.post_attention_layernorm
+    layers.{i}.moe.norm_out     model.layers.{i}.post_feedforward_layernorm
+"""
+_SHARED: Final = """
+    layers.{i}.moe.shared_expert    model.layers.{i}.mlp.shared_experts
 """
 _BITNET: Final = """
     layers.{i}.attn.out_norm    model.layers.{i}.self_attn.attn_sub_norm
@@ -27,10 +50,19 @@ _HUNYUAN: Final = """
 
 TABLES: Final = {
     **dict.fromkeys(
-        "ministral ministral3 internlm3 iquestcoder seed_oss helium ernie4_5 smollm3 cwm".split(), _table(DECODER)
+        "ministral ministral3 internlm3 iquestcoder seed_oss helium ernie4_5 smollm3 cwm granite olmo cohere2".split(),
+        _table(DECODER),
     ),
     "arcee": _table(OUTSIDE + ATTENTION + _PLAIN),
     "bitnet": _table(DECODER + _BITNET),
     "hunyuan_v1_dense": _table(DECODER + _HUNYUAN),
-    "exaone4": _table(SANDWICH),
+    **dict.fromkeys("exaone4 olmo3".split(), _table(SANDWICH)),
+    "hyperclovax": _table(DECODER + _POST_NORMS),
+    **dict.fromkeys(
+        "granitemoe granitemoeshared granitemoe_swa".split(), _table(OUTSIDE + ATTENTION + _GRANITE_EXPERTS)
+    ),
+    "granite_swa": _table(DECODER + _SINKS),
+    "olmoe": _table(DECODER + MIXTURE),
+    "flex_olmo": _table(DECODER + MIXTURE + _FLEX),
+    "cohere2_moe": _table(DECODER + MIXTURE + _SHARED),
 }
