@@ -4,8 +4,8 @@ Read in this order. The parts: ``norms``, ``rotary``, ``positions``; ``masks`` a
 ``attention``; ``feed_forward``, ``experts``. The whole: ``blocks`` (a layer), ``embeddings``, ``heads``, ``stack``,
 ``model``. Decoding: ``cache`` and ``context``. Then what later papers put in the place of a part:
 ``latent_attention`` and ``indexer``, ``differential``, ``global_tokens``, ``content_positions``; ``convolution``,
-``recurrent``, ``state_space``, ``delta``, ``gated_recurrence``, ``linear_attention``. Beside them: ``device``, ``graph``
-and ``packing`` (speed), ``lora`` and ``initialise`` (training), ``support`` (what is not built).
+``recurrent``, ``state_space``, ``delta``, ``gated_recurrence``, ``linear_attention``. Beside them: ``device``,
+``graph`` and ``packing`` (speed), ``lora`` and ``initialise`` (training), ``support`` (what is not built).
 """
 
 from txcalc.reference.backends import Backend
