@@ -26,7 +26,8 @@ TINY: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "vocab_size": 61,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
 }  # fmt: skip
-QUICK = ("--ctx", "16", "--batch", "1,2", "--new-tokens", "3", "--seconds", "0.001", "--dtype", "fp32")
+QUICK = ("--ctx", "16", "--batch", "1,2", "--new-tokens", "3", "--seconds", "0.001", "--dtype", "fp32",
+         "--backend", "flash,math", "--no-calibrate")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

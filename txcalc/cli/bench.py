@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from txcalc.report import Answer
 if TYPE_CHECKING:
     from txcalc.measure.figures import Figure
     from txcalc.measure.plan import Plan
+    from txcalc.measure.predictor import Calibration
     from txcalc.reference import Transformer
     from txcalc.reference.device import Device
 
@@ -37,13 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ctx", type=_lengths, metavar="LIST", help="prompt lengths (default 512), as 512,2k")
     group.add_argument("--batch", type=_counts, metavar="LIST", help="sequences at once (default 1,4)")
     group.add_argument(
-        "--backend", type=_backends, metavar="LIST", help=f"of {','.join(BACKENDS)} (default flash,math)"
+        "--backend",
+        type=_backends,
+        metavar="LIST",
+        help=f"of {','.join(BACKENDS)} (default: flash, and math at the smallest batch)",
     )
     add_positive(group, "--new-tokens", "tokens written after the prompt (default 32)", default=32)
     group.add_argument("--dtype", choices=DTYPES, help="default: bf16 where the processor multiplies it, else fp32")
     add_positive(group, "--layers", "only the first N layers; times of the whole model are then estimated")
     add_positive(group, "--threads", "of torch (default: its own choice)")
     group.add_argument("--seconds", type=_seconds, default=1.5, metavar="S", help="for each group of timings (1.5)")
+    group.add_argument("--no-calibrate", action="store_true", help="predict no times where there is no calibration")
     group.add_argument("--save", metavar="FILE", help="write the JSON document there too")
     add_output(parser)
 
@@ -67,16 +72,35 @@ def run(options: argparse.Namespace) -> Answer:
 def _answer(options: argparse.Namespace) -> Answer:
     import torch
 
-    from txcalc.measure.bench import Bench, Unpredicted
     from txcalc.reference.device import device_named
 
     if options.threads:
         torch.set_num_threads(options.threads)
     device = device_named("cpu")
     plan, model = _plan(options, device)
-    bench = Bench(plan, device, Unpredicted(), model)
-    figures, code = _gathered(bench.figures())
+    figures, code = _gathered(lambda: _measured(options, plan, device, model))
     return _told(options, plan, device, figures, code)
+
+
+def _measured(options: argparse.Namespace, plan: Plan, device: Device, model: Transformer | None) -> Iterator[Figure]:
+    from txcalc.measure.bench import Bench, Unpredicted
+    from txcalc.measure.predictor import Calibrated
+
+    calibration = _calibration(options, plan, device)
+    predictor = Calibrated(calibration) if calibration else Unpredicted()
+    yield from Bench(plan, device, predictor, model, calibration.ceilings if calibration else None).figures()
+
+
+def _calibration(options: argparse.Namespace, plan: Plan, device: Device) -> Calibration | None:
+    """What is known of this machine, learnt now where nothing is and it is not forbidden."""
+    from txcalc.measure import calibrate
+
+    found = calibrate.recall(calibrate.key_of(device, plan.dtype))
+    if found is None and not options.no_calibrate:
+        print("calibrating this machine first, under half a minute; kept for later", file=sys.stderr)
+        found = calibrate.calibrated(device, plan.dtype)
+        calibrate.keep(found)
+    return found
 
 
 # ---- what to run ----------------------------------------------------------------------------------------------------
@@ -94,6 +118,7 @@ def _plan(options: argparse.Namespace, device: Device) -> tuple[Plan, Transforme
     model = plans.with_layers(plans.in_dtype(model, dtype), options.layers or whole)
     made = plans.Plan(model=model, whole_layers=whole, new_tokens=options.new_tokens, dtype=dtype)
     chosen = {"ctxs": options.ctx, "batches": options.batch, "backends": options.backend, "seconds": options.seconds}
+    chosen["compare_everywhere"] = bool(options.backend)
     made = made.replace(**{name: value for name, value in chosen.items() if value})
     made = plans.fitted(made, device.free_memory(), asked=bool(options.layers))
     if pretrained is None or made.shrunk:
@@ -141,12 +166,12 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _gathered(figures: Iterator[Figure]) -> tuple[list[Figure], int]:
+def _gathered(figures: Callable[[], Iterator[Figure]]) -> tuple[list[Figure], int]:
     """The figures, and the exit code: 0, or 128 and the signal that ended it."""
     found: list[Figure] = []
     with _terminable():
         try:
-            for figure in figures:
+            for figure in figures():
                 found.append(figure)
                 _progress(f"{figure.name} {figure.what}")
         except KeyboardInterrupt as stopped:

@@ -48,6 +48,7 @@ def sections(figures: list[Figure]) -> tuple[Section, ...]:
         _section("counted", [f for f in figures if f.unit in ("bytes", "FLOPs")], _count_row, _COUNTS),
         _section("timed", [f for f in figures if f.unit == "seconds"], _time_row, _TIMES),
         _section("tokens per second", [f for f in figures if f.unit == "tokens/s"], _rate_row, _RATES),
+        _section("share of the calibrated ceilings", [f for f in figures if f.unit == "ratio"], _share_row, ("", "of")),
     )
     return tuple(section for section in made if section is not None)
 
@@ -101,6 +102,10 @@ def _time_row(figure: Figure) -> Row:
 def _rate_row(figure: Figure) -> Row:
     numbers = ("" if each is None else f"{each:,.1f}" for each in (figure.predicted, figure.measured))
     return Row(cells=(_name(figure), *numbers, _error(figure)))
+
+
+def _share_row(figure: Figure) -> Row:
+    return Row(cells=(_name(figure), f"{figure.measured:.1%}", figure.note.removeprefix("of ")))
 
 
 def _ms(seconds: float | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 import torch
@@ -18,6 +18,7 @@ from txcalc import architecture as arch
 from txcalc.errors import RequestError
 from txcalc.formulas.flops import flops
 from txcalc.measure import counting
+from txcalc.measure.calibrate import PRODUCT, READ
 from txcalc.measure.figures import Figure, rate_figure, timed_figure, where
 from txcalc.measure.peaks import Runner, fake_peaks, faked, pass_peak
 from txcalc.measure.plan import Plan, cache_bytes, weight_bytes
@@ -57,9 +58,16 @@ class Unpredicted:
 class Bench:
     """One plan on one device; ``figures`` runs it."""
 
-    def __init__(self, plan: Plan, device: Device, predictor: Predictor, model: Transformer | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        device: Device,
+        predictor: Predictor,
+        model: Transformer | None = None,
+        ceilings: Mapping[str, float] | None = None,
+    ) -> None:
         self.plan, self.device, self.predictor = plan, device, predictor
-        self.model = model
+        self.model, self.ceilings = model, ceilings or {}
         self.where = device.name
 
     def figures(self) -> Iterator[Figure]:
@@ -126,7 +134,7 @@ class Bench:
     def foretold(self, ctx: int, batch: int) -> dict[str, tuple[int, int]]:
         """Peaks of prefill and decode by backend; none where the passes look at values (experts)."""
         found: dict[str, tuple[int, int]] = {}
-        for name in self.plan.backends:
+        for name in self.plan.backends_at(batch):
             try:
                 with faked(self.plan.model, dtype=self.plan.torch_dtype, backend=Backend(name)) as built:
                     found[name] = fake_peaks(built, batch=batch, ctx=ctx, more=self.plan.new_tokens)
@@ -150,13 +158,15 @@ class Bench:
     def prefills(self, runner: Runner, ctx: int, batch: int) -> Iterator[Figure]:
         """The backends in turns."""
         steps: dict[str, Callable[[], object]] = {
-            name: self.forced(name, runner.prefill) for name in self.plan.backends
+            name: self.forced(name, runner.prefill) for name in self.plan.backends_at(batch)
         }
         for name, spread in in_turns(self.device, steps, seconds=self.plan.seconds).items():
             predicted = self.predictor.prefill(self.plan.model, batch=batch, ctx=ctx, backend=name)
             figure = timed_figure("prefill", where(batch=batch, ctx=ctx, backend=name), spread, predicted)
             yield figure
             yield rate_figure("prefill rate", figure.what, batch * ctx, figure)
+            work = flops(self.plan.model, phase="prefill", ctx=ctx, batch=batch, scan="recurrent").figures()
+            yield from self.share("MFU of prefill", figure, float(work["flops.matmul"]), PRODUCT)
 
     def decodes(self, runner: Runner, ctx: int, batch: int) -> Iterator[Figure]:
         """One token a row after the prompt; the first backend, which at one token all share."""
@@ -168,11 +178,20 @@ class Bench:
         figure = timed_figure("decode", where(batch=batch, ctx=ctx, backend=name), spread, predicted)
         yield figure
         yield rate_figure("decode rate", figure.what, batch, figure)
+        read = weight_bytes(self.plan.model, self.plan.dtype) + cache_bytes(self.plan.model, batch=batch, ctx=ctx)
+        yield from self.share("MBU of decode", figure, read, READ)
+
+    def share(self, name: str, figure: Figure, amount: float, ceiling: str) -> Iterator[Figure]:
+        """How much of a ceiling of this machine was reached: amount over time, over the ceiling."""
+        if ceiling in self.ceilings and figure.measured:
+            share = amount / figure.measured / self.ceilings[ceiling]
+            note = f"of {self.ceilings[ceiling]:,.0f} ({ceiling}), calibrated"
+            yield Figure(name=name, unit="ratio", what=figure.what, measured=share, note=note)
 
     def peaks(self, runner: Runner, ctx: int, batch: int, foretold: dict[str, tuple[int, int]]) -> Iterator[Figure]:
         """Peak memory beside weights and cache."""
         exact = self.device.name == "cpu"
-        for name in self.plan.backends:
+        for name in self.plan.backends_at(batch):
             for index, (phase, step) in enumerate((("prefill", runner.prefill), ("decode", runner.decode))):
                 measured = pass_peak(self.device, runner, self.forced(name, step))
                 predicted = foretold[name][index] if name in foretold else None

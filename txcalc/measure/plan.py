@@ -40,12 +40,17 @@ class Plan(Record):
     new_tokens: int = 32
     dtype: str = "fp32"
     seconds: float = 1.5  # for each group of timings
+    compare_everywhere: bool = False  # every backend at every batch, not at the smallest only
 
     @property
     def torch_dtype(self) -> torch.dtype:
         """torch's own."""
         found: torch.dtype = getattr(torch, DTYPES[self.dtype])
         return found
+
+    def backends_at(self, batch: int) -> tuple[Name, ...]:
+        """What is compared there."""
+        return self.backends if self.compare_everywhere or batch == min(self.batches) else self.backends[:1]
 
     @property
     def layers(self) -> int:
