@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from txcalc.cli.check_report import comparisons_answer, limits_answer
+from txcalc.cli.check_report import both, comparisons_answer, limits_answer
 from txcalc.cli.options import add_output, add_positive, add_what_if, overrides
 from txcalc.cli.progress import Progress
 from txcalc.cli.torch_extra import require_package
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> Answer:
         answer, cases = _limited(options)
         if options.quantity:
             proof, more = _proved(options, quantities, _limited_models(options))
-            answer, cases = _both(answer, proof), [*cases, *more]
+            answer, cases = both(answer, proof), [*cases, *more]
     else:
         answer, cases = _proved(options, quantities, options.model)
     if options.junit:
@@ -239,14 +239,3 @@ def _limited_models(options: argparse.Namespace) -> list[str]:
             f"{options.limits} names no model, and neither does the command", "txcalc check MODEL --limits FILE"
         )
     return list(dict.fromkeys(names))
-
-
-def _both(limits: Answer, proof: Answer) -> Answer:
-    """Two answers as one: the limits first."""
-    facts = {**proof.facts, **limits.facts}
-    return proof.replace(
-        title=f"{limits.title} | {proof.title}",
-        sections=(*limits.sections, *proof.sections),
-        facts=facts,
-        exit_code=proof.exit_code or limits.exit_code,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from txcalc.cli.options import model_facts
@@ -78,11 +78,20 @@ def _title(
 
 def _tree(by_model: dict[str, list[Comparison]]) -> Node:
     """Comparisons by verdict, each verdict the sum of its models'."""
-    parts = []
-    for verdict in VERDICTS:
-        counts = {model: _count(found, verdict) for model, found in by_model.items()}
-        children = [leaf(model, "", count) for model, count in counts.items() if count]
-        parts.append(total(verdict, "", children, key=f"check.{verdict}"))
+    return verdict_tree(
+        {
+            verdict: {model: count for model, found in by_model.items() if (count := _count(found, verdict))}
+            for verdict in VERDICTS
+        }
+    )
+
+
+def verdict_tree(counts: Mapping[Verdict, Mapping[str, int]]) -> Node:
+    """How often each verdict was given, by what it was given to."""
+    parts = [
+        total(verdict, "", [leaf(name, "", count) for name, count in own.items()], key=f"check.{verdict}")
+        for verdict, own in counts.items()
+    ]
     return total("check", "", parts)
 
 
@@ -106,7 +115,7 @@ def _links(found: Sequence[Comparison], models: int) -> list[str]:
 
 
 def _sections(found: Sequence[Comparison], by_model: dict[str, list[Comparison]]) -> Iterable[Section]:
-    compared = {model: [each for each in own if each.verdict != "skipped"] for model, own in by_model.items()}
+    compared = {model: [each for each in own if each.predicted is not None] for model, own in by_model.items()}
     if len(by_model) <= _FEW:
         for model, own in compared.items():
             yield Section(columns=_COLUMNS, rows=tuple(_rows(own)), heading=model if len(by_model) > 1 else "")
@@ -115,13 +124,13 @@ def _sections(found: Sequence[Comparison], by_model: dict[str, list[Comparison]]
         failed = tuple(row for own in compared.values() for row in _failures(own))
         if failed:
             yield Section(columns=_COLUMNS, rows=failed, heading="disagreements")
-    skipped = tuple(
-        Row(cells=(f"{each.model} {each.quantity}", f"{each.note} ({each.oracle})"))
+    told = tuple(
+        Row(cells=(f"{each.model} {each.quantity}", f"{each.verdict}: {each.note} ({each.oracle})"))
         for each in found
-        if each.verdict == "skipped"
+        if each.predicted is None
     )
-    if skipped:
-        yield Section(columns=("skipped", "because"), rows=skipped, heading="skipped", facts=True)
+    if told:
+        yield Section(columns=("what", "why"), rows=told, heading="not compared", facts=True)
 
 
 def _rows(found: Sequence[Comparison], depth: int = 0) -> Iterable[Row]:
@@ -183,17 +192,15 @@ def _summary(found: Sequence[Comparison]) -> Section:
 
 def limits_answer(path: str, held: Sequence[Held]) -> Answer:
     """Each limit, the figure beside it, and the verdict."""
-    counts = [
-        leaf(verdict, "", sum(each.verdict == verdict for each in held), key=f"check.{verdict}") for verdict in VERDICTS
-    ]
     models = list(dict.fromkeys(each.model for each in held))
-    what = models[0] if len(models) == 1 else f"{len(models)} models"
     over = sum(each.verdict == "failed" for each in held)
+    counts = {verdict: {"limits": sum(each.verdict == verdict for each in held)} for verdict in VERDICTS}
+    what = models[0] if len(models) == 1 else f"{len(models)} models"
     return Answer(
         command="check",
         title=f"{what} | {len(held)} limits of {path} | {over} not kept",
         model={},
-        tree=total("check", "", counts),
+        tree=verdict_tree(counts),
         facts={"limits": [_plain_limit(each) for each in held]},
         sections=(Section(columns=("limit", "value", "bound", "verdict"), rows=tuple(_limit_rows(held))),),
         exit_code=3 if over else 0,
@@ -216,6 +223,21 @@ def _limit_rows(held: Sequence[Held]) -> Iterable[Row]:
             depth=1,
             strong=each.verdict == "failed",
         )
+
+
+def both(limits: Answer, proof: Answer) -> Answer:
+    """Limits and proof as one answer, the limits first."""
+    verdicts = [
+        one.replace(children=(*one.children, *other.children))
+        for one, other in zip(limits.tree.children, proof.tree.children, strict=True)
+    ]
+    return proof.replace(
+        title=f"{limits.title} | {proof.title}",
+        tree=total("check", "", verdicts),
+        sections=(*limits.sections, *proof.sections),
+        facts={**proof.facts, **limits.facts},
+        exit_code=proof.exit_code or limits.exit_code,
+    )
 
 
 def _plain_limit(held: Held) -> dict[str, Any]:

@@ -218,4 +218,4 @@ def of_model(limits: Limits, name: str) -> tuple[Limit, ...]:
 
 
 def _beside(name: str, path: str) -> str:
-    return os.path.join(os.path.dirname(path), name) if name.startswith(".") else name
+    return os.path.normpath(os.path.join(os.path.dirname(path), name)) if name.startswith(".") else name
