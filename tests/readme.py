@@ -10,6 +10,7 @@ import contextlib
 import io
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,5 +62,19 @@ def rewritten(text: str) -> str:
     return text
 
 
+def type_list() -> str:
+    """Every model type that has an adapter, wrapped."""
+    from txcalc.configs import known_types
+
+    return textwrap.fill(", ".join(f"`{name}`" for name in known_types()) + ".", 118, break_on_hyphens=False)
+
+
+def with_types(text: str) -> str:
+    """README with today's list of model types between its marks."""
+    before, _, rest = text.partition("<!-- types -->\n")
+    _, _, after = rest.partition("<!-- /types -->")
+    return f"{before}<!-- types -->\n{type_list()}\n<!-- /types -->{after}"
+
+
 if __name__ == "__main__":
-    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(with_types(rewritten(README.read_text(encoding="utf-8"))), encoding="utf-8")

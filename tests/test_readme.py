@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.readme import README, Example, agrees, examples, run
+from tests.readme import README, Example, agrees, examples, run, with_types
 
 EXAMPLES = examples(README.read_text(encoding="utf-8"))
 
@@ -17,6 +17,11 @@ def test_there_are_examples() -> None:
 def test_a_command_prints_what_readme_shows(example: Example) -> None:
     real = run(example.command)
     assert agrees(example.output, real), real
+
+
+def test_every_model_type_is_listed() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert with_types(text) == text
 
 
 def test_a_changed_figure_is_noticed() -> None:
