@@ -161,7 +161,11 @@ def test_an_unknown_type_is_refused_with_near_names() -> None:
 # ---- the tables -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", MODULE_OF)
+def test_every_type_of_the_slice_has_a_table() -> None:
+    assert set(TYPES) <= set(MODULE_OF)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
 def test_each_table_names_every_tensor_of_its_type_once(model_type: str) -> None:
     """Two of ours never come from the same name."""
     written = to_checkpoint(build(architecture_of(EVERY[model_type])))
