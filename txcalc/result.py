@@ -19,6 +19,7 @@ Unit = Literal[
     "FLOPs",
     "tokens",
     "tokens/s",
+    "FLOP/s",
     "sequences",
     "elements",
     "scores",

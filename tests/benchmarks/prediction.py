@@ -1,21 +1,23 @@
 """How well the predictor foretells shapes that it was not fitted on: prefill and decode, this machine.
 
-    python -m tests.benchmarks.prediction [--dtype bf16] [--threads 1] [--rounds 6]
+    python -m tests.benchmarks.prediction [--dtype bf16] [--threads 1] [--rounds 6] [--cpu-time]
 
 Probes and targets run in turns, so that a busy moment falls on both; the targets' own p10 to p90 stand beside the
-error. Whatever it says, it prints.
+error. Whatever it says, it prints. ``--cpu-time`` counts the seconds that this process really had a core, which shows
+the predictor's own error on a machine that others use too.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from txcalc.measure.calibrate import DECODES, PREFILLS, SHAPES, Probe, probes_of, built_quickly, probe_model
+from txcalc.measure.calibrate import DECODES, PREFILLS, SHAPES, Probe, built_quickly, probe_model, probes_of
 from txcalc.measure.peaks import Runner
 from txcalc.measure.plan import default_dtype
 from txcalc.measure.predictor import decode_terms, fit, predicted, prefill_terms
@@ -48,12 +50,19 @@ def targets(dtype: str) -> dict[str, tuple[Probe, Callable[[], Any]]]:
     return made
 
 
-def interleaved(steps: list[Callable[[], Any]], rounds: int) -> list[Spread]:
+def cpu_seconds(step: Callable[[], Any]) -> list[float]:
+    """Seconds of processor that one run took, all threads together."""
+    start = time.process_time()
+    step()
+    return [time.process_time() - start]
+
+
+def interleaved(steps: list[Callable[[], Any]], rounds: int, *, cpu_time: bool) -> list[Spread]:
     """Times of all of them in turns, the first round thrown away."""
     times: list[list[float]] = [[] for _ in steps]
     for turn in range(rounds + 1):
         for step, found in zip(steps, times, strict=True):
-            took = timed(Cpu(), step, 1)
+            took = cpu_seconds(step) if cpu_time else timed(Cpu(), step, 1)
             found += took if turn else []
     return [spread_of(found) for found in times]
 
@@ -76,13 +85,15 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default=default_dtype())
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--cpu-time", action="store_true", help="processor seconds instead of the clock's")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     probes = [each for index, shape in enumerate(SHAPES) for each in probes_of(index, shape, Cpu(), options.dtype)]
     asked = targets(options.dtype)
     print(f"{len(probes)} probes ({len(SHAPES)} shapes, prefill {PREFILLS}, decode {DECODES}), {options.dtype}")
     print(f"{options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}\n")
-    spreads = interleaved([*(probe.step for probe in probes), *(step for _, step in asked.values())], options.rounds)
+    steps = [*(probe.step for probe in probes), *(step for _, step in asked.values())]
+    spreads = interleaved(steps, options.rounds, cpu_time=options.cpu_time)
     for phase in ("prefill", "decode"):
         pairs = [(p.terms, s.median) for p, s in zip(probes, spreads, strict=False) if p.phase == phase]
         rates = fit([terms for terms, _ in pairs], [seconds for _, seconds in pairs])

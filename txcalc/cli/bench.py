@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from txcalc import units
-from txcalc.cli.options import add_model, add_output, add_positive, load_model, model_facts, named
+from txcalc.cli.options import add_length, add_model, add_output, add_positive, load_model, model_facts, named
 from txcalc.cli.torch_extra import BACKENDS, DTYPES, require_torch
-from txcalc.errors import UsageError
+from txcalc.errors import RequestError, UsageError
 from txcalc.report import Answer
 
 if TYPE_CHECKING:
+    from txcalc.measure.bench import Bench
     from txcalc.measure.figures import Figure
     from txcalc.measure.plan import Plan
     from txcalc.measure.predictor import Calibration
@@ -27,6 +28,9 @@ EXAMPLES: Final = """\
   txcalc bench
   txcalc bench llama3-8b --layers 2 --ctx 256 --batch 1
   txcalc bench SmolLM2.gguf --ctx 512,2k --batch 1,4 --backend flash,math --new-tokens 128
+  txcalc bench llama3-8b --dry-run --ctx 8k
+  txcalc bench --train --seq 256 --batch 1 --recompute full
+  txcalc bench --attention-only --backend flash,math
   txcalc bench --json --save result.json
 """
 
@@ -48,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_positive(group, "--layers", "only the first N layers; times of the whole model are then estimated")
     add_positive(group, "--threads", "of torch (default: its own choice)")
     group.add_argument("--seconds", type=_seconds, default=1.5, metavar="S", help="for each group of timings (1.5)")
+    group.add_argument("--gpu", action="store_true", help="on the first CUDA device, timed by its own events")
+    group.add_argument("--dry-run", action="store_true", help="run nothing: sums, and peaks by fake tensors; any size")
+    group.add_argument("--train", action="store_true", help="a training step with AdamW instead of text")
+    add_length(group, "--seq", "tokens of a training step (default 512)", default=512)
+    group.add_argument("--recompute", choices=("none", "full"), default="none", help="of activations (default none)")
+    group.add_argument("--attention-only", action="store_true", help="the attention product alone, by length and head")
     group.add_argument("--no-calibrate", action="store_true", help="predict no times where there is no calibration")
     group.add_argument("--save", metavar="FILE", help="write the JSON document there too")
     add_output(parser)
@@ -76,19 +86,63 @@ def _answer(options: argparse.Namespace) -> Answer:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = device_named("cpu")
+    device = _gpu() if options.gpu else device_named("cpu")
     plan, model = _plan(options, device)
     figures, code = _gathered(lambda: _measured(options, plan, device, model))
     return _told(options, plan, device, figures, code)
+
+
+def _gpu() -> Device:
+    from txcalc.reference.device import device_named
+
+    try:
+        return device_named("cuda")
+    except RequestError as none:
+        raise RequestError(f"--gpu: {none.message}", "leave out --gpu, or install a torch built for your GPU") from None
 
 
 def _measured(options: argparse.Namespace, plan: Plan, device: Device, model: Transformer | None) -> Iterator[Figure]:
     from txcalc.measure.bench import Bench, Unpredicted
     from txcalc.measure.predictor import Calibrated
 
+    if options.attention_only:
+        yield from _attention(plan, device)
+        return
+    if options.train:
+        from txcalc.measure.training import training_figures
+
+        yield from training_figures(plan, device, seq=options.seq, recompute=options.recompute)
+        return
     calibration = _calibration(options, plan, device)
     predictor = Calibrated(calibration) if calibration else Unpredicted()
-    yield from Bench(plan, device, predictor, model, calibration.ceilings if calibration else None).figures()
+    bench = Bench(plan, device, predictor, model, calibration.ceilings if calibration else None)
+    yield from bench.dry() if options.dry_run else _with_whole(bench)
+
+
+def _with_whole(bench: Bench) -> Iterator[Figure]:
+    """The figures; where fewer layers ran than there are, half of them run too and tell what one more takes."""
+    from txcalc.measure.bench import Bench, Unpredicted
+    from txcalc.measure.extrapolate import extrapolated
+    from txcalc.measure.plan import with_layers
+
+    plan, found = bench.plan, list[Any]()
+    for figure in bench.figures():
+        found.append(figure)
+        yield figure
+    if plan.shrunk and plan.layers > 1:
+        bench.model = None
+        fewer = plan.layers // 2
+        short = Bench(plan.replace(model=with_layers(plan.model, fewer)), bench.device, Unpredicted())
+        yield from extrapolated(found, list(short.figures()), layers=(plan.layers, fewer), whole=plan.whole_layers)
+
+
+def _attention(plan: Plan, device: Device) -> Iterator[Figure]:
+    from txcalc.measure.attention_bench import attention_figures
+
+    lengths = plan.ctxs if len(plan.ctxs) > 1 else (512, 1024, 2048)
+    yield from attention_figures(
+        device, lengths=lengths, backends=plan.backends, dtype=plan.torch_dtype, seconds=plan.seconds / 3
+    )
 
 
 def _calibration(options: argparse.Namespace, plan: Plan, device: Device) -> Calibration | None:
@@ -96,7 +150,7 @@ def _calibration(options: argparse.Namespace, plan: Plan, device: Device) -> Cal
     from txcalc.measure import calibrate
 
     found = calibrate.recall(calibrate.key_of(device, plan.dtype))
-    if found is None and not options.no_calibrate:
+    if found is None and not options.no_calibrate and not options.dry_run:
         print("calibrating this machine first, under half a minute; kept for later", file=sys.stderr)
         found = calibrate.calibrated(device, plan.dtype)
         calibrate.keep(found)
@@ -120,6 +174,8 @@ def _plan(options: argparse.Namespace, device: Device) -> tuple[Plan, Transforme
     chosen = {"ctxs": options.ctx, "batches": options.batch, "backends": options.backend, "seconds": options.seconds}
     chosen["compare_everywhere"] = bool(options.backend)
     made = made.replace(**{name: value for name, value in chosen.items() if value})
+    if options.dry_run:
+        return made, None
     made = plans.fitted(made, device.free_memory(), asked=bool(options.layers))
     if pretrained is None or made.shrunk:
         return made, None

@@ -29,15 +29,15 @@ def tree(figures: list[Figure]) -> Node:
         Node(
             name=f"{each.name} ({each.what})" if each.what else each.name,
             unit=each.unit,
-            number=each.measured,
+            number=each.predicted if each.measured is None else each.measured,
             aside=True,
             basis="estimated" if each.estimated else "exact",
             reason=each.estimated,
             note=each.note,
-            convention="measured" if not each.estimated else "extrapolated",
+            convention=_how(each),
         )
         for each in figures
-        if each.measured is not None
+        if each.measured is not None or each.predicted is not None
     ]
     return total("bench", "", nodes)
 
@@ -49,8 +49,20 @@ def sections(figures: list[Figure]) -> tuple[Section, ...]:
         _section("timed", [f for f in figures if f.unit == "seconds"], _time_row, _TIMES),
         _section("tokens per second", [f for f in figures if f.unit == "tokens/s"], _rate_row, _RATES),
         _section("share of the calibrated ceilings", [f for f in figures if f.unit == "ratio"], _share_row, ("", "of")),
+        _section(
+            "attention alone",
+            [f for f in figures if f.unit == "FLOP/s"],
+            _kernel_row,
+            ("TFLOP/s", "p10 ms", "p90 ms", ""),
+        ),
     )
     return tuple(section for section in made if section is not None)
+
+
+def _how(figure: Figure) -> str:
+    if figure.measured is None:
+        return "predicted"
+    return "extrapolated" if figure.estimated else "measured"
 
 
 _COUNTS: Final = ("predicted", "measured", "", "difference")
@@ -73,7 +85,8 @@ def _count_row(figure: Figure) -> Row:
     predicted = "" if figure.predicted is None else f"{figure.predicted:,.0f}"
     measured = "" if figure.measured is None else f"{figure.measured:,.0f}"
     short = short_flops if figure.unit == "FLOPs" else binary_bytes
-    readable = "" if figure.measured is None else short(figure.measured)
+    either = figure.predicted if figure.measured is None else figure.measured
+    readable = "" if either is None else short(either)
     return Row(cells=(_name(figure), predicted, measured, readable, _difference(figure)), detail=figure.note)
 
 
@@ -85,7 +98,7 @@ def _difference(figure: Figure) -> str:
 
 def _time_row(figure: Figure) -> Row:
     if figure.measured is None:
-        return Row(cells=(_name(figure), "", figure.note, "", "", "", ""))
+        return Row(cells=(_name(figure), _ms(figure.predicted), figure.note, "", "", "", ""))
     spread = figure.spread
     low, high, runs = (_ms(spread.p10), _ms(spread.p90), str(spread.runs)) if spread else ("", "", "")
     cells = (
@@ -102,6 +115,13 @@ def _time_row(figure: Figure) -> Row:
 def _rate_row(figure: Figure) -> Row:
     numbers = ("" if each is None else f"{each:,.1f}" for each in (figure.predicted, figure.measured))
     return Row(cells=(_name(figure), *numbers, _error(figure)))
+
+
+def _kernel_row(figure: Figure) -> Row:
+    if figure.measured is None or figure.spread is None:
+        return Row(cells=(_name(figure), "", "", "", figure.note))
+    times = (_ms(figure.spread.p10), _ms(figure.spread.p90))
+    return Row(cells=(_name(figure), f"{figure.measured / 1e12:.3f}", *times, "noisy" if figure.noisy else ""))
 
 
 def _share_row(figure: Figure) -> Row:

@@ -87,6 +87,33 @@ class Bench:
         yield from self.latencies(min(self.plan.ctxs))
         yield from self.with_and_without_cache(min(self.plan.ctxs))
 
+    def dry(self) -> Iterator[Figure]:
+        """Everything that is known without running: sums, peaks of fake tensors, times where there are rates."""
+        plan, model = self.plan, self.plan.model
+        yield Figure(name="weights", unit="bytes", predicted=weight_bytes(model, plan.dtype))
+        for ctx in plan.ctxs:
+            for phase, mask in (("prefill", "full"), ("decode", "exact")):
+                work = int(flops(model, phase=phase, ctx=ctx, mask=mask).figures()["flops.matmul"])  # type: ignore[arg-type]  # both are choices
+                yield Figure(name=f"{phase} work", unit="FLOPs", what=where(batch=1, ctx=ctx), predicted=work)
+            for batch in plan.batches:
+                cache = cache_bytes(model, batch=batch, ctx=ctx + plan.new_tokens)
+                what = where(batch=batch, ctx=ctx + plan.new_tokens)
+                yield Figure(name="cache", unit="bytes", what=what, predicted=cache)
+                yield from self.dry_cell(ctx, batch)
+
+    def dry_cell(self, ctx: int, batch: int) -> Iterator[Figure]:
+        """Peaks and times of one context and batch."""
+        for name, found in self.foretold(ctx, batch).items():
+            what = where(batch=batch, ctx=ctx, backend=name)
+            times = (
+                self.predictor.prefill(self.plan.model, batch=batch, ctx=ctx, backend=name),
+                self.predictor.decode(self.plan.model, batch=batch, ctx=ctx),
+            )
+            for phase, peak, seconds in zip(("prefill", "decode"), found, times, strict=True):
+                yield Figure(name=f"{phase} peak", unit="bytes", what=what, predicted=peak, note="by fake tensors")
+                if seconds is not None:
+                    yield Figure(name=phase, unit="seconds", what=what, predicted=seconds)
+
     def built(self) -> Transformer:
         """The model on the device, made when it is first asked for."""
         if self.model is None:
