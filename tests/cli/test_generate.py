@@ -194,3 +194,9 @@ def test_a_command_line_that_cannot_be_read_is_code_2(txcalc: Run, options: list
 
 def test_a_prompt_is_asked_for(txcalc: Run) -> None:
     refused(txcalc("generate", "anything"), "--prompt", code=2)
+
+
+def test_a_prompt_that_is_no_utf8_is_read_all_the_same(txcalc: Run, model: Path) -> None:
+    prompt = b"the \xff".decode("utf-8", "surrogateescape")
+    ran = txcalc("generate", str(model), "--prompt", prompt, "--max-new-tokens", "2")
+    assert (ran.code, ran.err) == (0, "")

@@ -189,3 +189,8 @@ def test_a_model_without_a_tokenizer_reads_bytes(txcalc: Run, tmp_path: Path) ->
     document = json.loads(txcalc("inspect", str(path), "--text", "ab", "--json").out)
     assert [each["token"] for each in document["tokens"]] == [97, 98]
     assert "byte by byte" in " ".join(document["notes"])
+
+
+def test_text_that_is_no_utf8_is_read_all_the_same(txcalc: Run, model: Path) -> None:
+    ran = txcalc("inspect", str(model), "--text", b"a\xff".decode("utf-8", "surrogateescape"))
+    assert (ran.code, ran.err) == (0, "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from txcalc import units
 from txcalc.cli.options import add_positive, named
-from txcalc.cli.torch_extra import add_runtime, finite, require_torch, torch_dtype
+from txcalc.cli.torch_extra import add_runtime, finite, readable, require_torch, torch_dtype
 
 if TYPE_CHECKING:
     from txcalc.reference.generate import Sampling
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         prompt,
         max_new_tokens=options.max_new_tokens,
         sampling=sampling,
-        stop=[stop for stop in options.stop if stop],
+        stop=[readable(stop) for stop in options.stop if stop],
     )
     return _document(options, prompt, pieces) if options.json else _stream(prompt if options.echo else "", pieces)
 
@@ -120,7 +120,7 @@ def _sampling(options: argparse.Namespace) -> Sampling:
 
 
 def _prompt(text: str) -> str:
-    return sys.stdin.read().rstrip("\n") if text == "-" else text
+    return readable(sys.stdin.read().rstrip("\n") if text == "-" else text)
 
 
 def _seed(text: str) -> int:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from txcalc.cli.options import add_model, add_output, add_positive, load_model, model_facts
-from txcalc.cli.torch_extra import require_torch
+from txcalc.cli.torch_extra import readable, require_torch
 from txcalc.errors import ModelError, RequestError, UsageError
 from txcalc.report import Answer
 
@@ -98,7 +98,7 @@ def _require_fit(options: argparse.Namespace) -> None:
 def _specimen(options: argparse.Namespace) -> Specimen:
     from txcalc.reference import specimen
 
-    text = specimen.TEXT if options.text is None else options.text
+    text = specimen.TEXT if options.text is None else readable(options.text)
     if _has_weights(options.model) and not (options.layers or options.scale or options.full):
         from txcalc.reference.pretrained import find
 
@@ -113,7 +113,10 @@ def _has_weights(name: str) -> bool:
     path = os.path.expanduser(name)
     if not os.path.isdir(path):
         return path.lower().endswith((".gguf", ".safetensors"))
-    return any(file.endswith(".safetensors") for file in os.listdir(path))
+    try:
+        return any(file.endswith(".safetensors") for file in os.listdir(path))
+    except OSError:  # named when its config is read
+        return False
 
 
 def _shape(options: argparse.Namespace) -> Any:

@@ -71,3 +71,8 @@ def finite(text: str) -> float:
     if value - value != 0:
         raise UsageError(f"{text} is not a finite number")
     return value
+
+
+def readable(text: str) -> str:
+    """Text from the command line; bytes that are no UTF-8 become replacement characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
