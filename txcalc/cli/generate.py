@@ -120,7 +120,10 @@ def _sampling(options: argparse.Namespace) -> Sampling:
 
 
 def _prompt(text: str) -> str:
-    return readable(sys.stdin.read().rstrip("\n") if text == "-" else text)
+    if text != "-":
+        return readable(text)
+    raw = getattr(sys.stdin, "buffer", None)
+    return (raw.read().decode("utf-8", "replace") if raw else sys.stdin.read()).rstrip("\n")
 
 
 def _seed(text: str) -> int:
