@@ -7,13 +7,16 @@ sublayers), ``blocks`` (how sublayers make a layer), ``model`` (how layers make 
 from txcalc.architecture.attention import (
     CrossAttention,
     Differential,
+    FutureStreams,
     GlobalAttention,
+    GlobalStream,
     Indexer,
     LatentAttention,
     LengthTemperature,
     QKNorm,
     SelfAttention,
     SparseBlocks,
+    TransientGlobal,
 )
 from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
 from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
@@ -74,8 +77,10 @@ __all__ = [
     "DynamicScaling",
     "FeedForward",
     "FourierMixing",
+    "FutureStreams",
     "GatedDeltaNet",
     "GlobalAttention",
+    "GlobalStream",
     "Head",
     "HeadTransform",
     "Indexer",
@@ -114,6 +119,7 @@ __all__ = [
     "Sublayer",
     "TokenConvolution",
     "TokenEmbedding",
+    "TransientGlobal",
     "UnusedTensor",
     "YarnScaling",
     "runs_of",

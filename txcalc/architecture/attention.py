@@ -87,6 +87,18 @@ class GlobalStream(Record):
     staggered: bool
 
 
+class FutureStreams(Record):
+    """ProphetNet's n-gram prediction (Qi et al. 2020, section 3.1): ``streams`` more queries at every position.
+
+    Stream i predicts the token i + 1 ahead. Distances are scored by a product of the layer's input with
+    [hidden_size, num_buckets * heads], in T5's buckets.
+    """
+
+    streams: int
+    num_buckets: int
+    max_distance: int
+
+
 class Indexer(Record):
     """DeepSeek sparse attention's scorer: picks ``top_k`` keys per query; keeps one key of ``head_dim`` per token.
 
@@ -125,6 +137,7 @@ class SelfAttention(Record):
     sparse_blocks: SparseBlocks | None = None
     transient_global: TransientGlobal | None = None
     global_stream: GlobalStream | None = None
+    future_streams: FutureStreams | None = None
     softcap: float | None = None  # scores become softcap * tanh(scores / softcap) (Gemma 2)
     sinks: bool = False  # a learned logit per head that takes probability and gives no value (gpt-oss)
     gate: Literal["none", "channel", "head"] = "none"  # sigmoid gate on the output, from the input (Qwen3-Next)

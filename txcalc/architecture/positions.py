@@ -22,7 +22,9 @@ class LearnedPositions(Record):
 class Sinusoidal(Record):
     """Fixed sines and cosines (Vaswani et al. 2017, section 3.5).
 
-    ``interleaved`` puts sine and cosine in turn, as the paper writes it; otherwise all sines stand before all cosines.
+    ``interleaved`` puts sine and cosine in turn, as the paper writes it; otherwise all sines stand before all cosines,
+    at rates 10000^(-i / (width / 2 - 1)), as tensor2tensor has them, unless ``paper_rates`` says that they are the
+    paper's, 10000^(-2i / width) (Pegasus, Marian).
     ``stored`` counts the table as parameters, where a checkpoint of the type carries it as such (Whisper's encoder).
     """
 
@@ -31,6 +33,7 @@ class Sinusoidal(Record):
     offset: int = 0
     interleaved: bool = False
     stored: bool = False
+    paper_rates: bool = False
 
 
 class LinearScaling(Record):

@@ -105,12 +105,12 @@ def cross_attention(r: Reader, role: Role, hidden: int, num_layers: int) -> tupl
     return idle_cross_attention(r, hidden, num_layers)
 
 
-def idle_cross_attention(r: Reader, hidden: int, num_layers: int) -> tuple[UnusedTensor, ...]:
+def idle_cross_attention(r: Reader, hidden: int, num_layers: int, *, biases: int = 4) -> tuple[UnusedTensor, ...]:
     """The cross-attention of a decoder that is loaded without its encoder: four projections and a LayerNorm a layer."""
     r.notes.append("cross-attention weights are counted as unused: without an encoder nothing runs them")
     return (
         UnusedTensor(name="cross-attention matrices", shape=(4, hidden, hidden), count=num_layers),
-        UnusedTensor(name="cross-attention biases", shape=(4, hidden), count=num_layers),
+        *([UnusedTensor(name="cross-attention biases", shape=(biases, hidden), count=num_layers)] if biases else []),
         UnusedTensor(name="cross-attention norms", shape=(2, hidden), count=num_layers),
     )
 

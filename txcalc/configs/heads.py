@@ -11,6 +11,7 @@ from txcalc.configs.reader import Reader, shown
 Task = Literal[
     "causal_lm", "masked_lm", "seq2seq_lm", "base", "sequence_classification", "token_classification",
     "question_answering", "pretraining", "multiple_choice", "next_sentence", "encoder",
+    "image_classification", "audio_classification", "masked_image",
 ]  # fmt: skip
 
 _ENDINGS: Final[tuple[tuple[str, Task], ...]] = (
@@ -25,6 +26,10 @@ _ENDINGS: Final[tuple[tuple[str, Task], ...]] = (
     ("ForMultipleChoice", "multiple_choice"),
     ("ForNextSentencePrediction", "next_sentence"),
     ("ForPreTraining", "pretraining"),
+    ("ForImageClassification", "image_classification"),
+    ("ForAudioClassification", "audio_classification"),
+    ("ForMaskedImageModeling", "masked_image"),
+    ("MTModel", "seq2seq_lm"),  # Marian
     ("EncoderModel", "encoder"),  # the encoder of an encoder-decoder type
     ("Model", "base"),
 )
@@ -42,6 +47,9 @@ def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
         return default
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise r.error("architectures", f"is {shown(names)}; expected a list of class names")
+    known = {each + ending.lower(): task for ending, task in reversed(_ENDINGS) for each in prefix.lower().split()}
+    if names[0].lower() in known:  # MPTForCausalLM is Mpt's
+        return known[names[0].lower()]
     for ending, task in _ENDINGS:
         if names[0].endswith(ending):
             known = [each + ending.lower() for each in prefix.lower().split()]  # MPTForCausalLM is Mpt's

@@ -85,14 +85,14 @@ def _longformer(r: Reader) -> Model:
             token_types=r.integer("type_vocab_size"),
             norm=norm,
         ),
-        layers=each_once(_windows(r), layer),
+        layers=each_once(attention_windows(r, r.layers()), layer),
         positions=max(rows - offset, 0),
     )
 
 
-def _windows(r: Reader) -> list[int]:
+def attention_windows(r: Reader, num_layers: int) -> list[int]:
     """``attention_window``: one for all layers or a list; half of it to each side."""
-    num_layers, single = r.layers(), not isinstance(r.raw("attention_window"), list | tuple)
+    single = not isinstance(r.raw("attention_window"), list | tuple)
     found = (
         [r.integer("attention_window")] * num_layers if single else r.integers("attention_window", length=num_layers)
     )

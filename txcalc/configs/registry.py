@@ -67,7 +67,10 @@ _MODULES: Final = {
     "bart": "bart",
     "marian": "marian fsmt",
     "whisper": "whisper",
-    "bart_kin": "mbart plbart mvp pegasus blenderbot blenderbot-small m2m_100 nllb-moe bigbird_pegasus led",
+    "prophetnet": "prophetnet",
+    "t5gemma": "t5gemma",
+    "bart_kin": "mbart plbart mvp pegasus blenderbot blenderbot-small m2m_100 nllb-moe bigbird_pegasus led "
+    "pegasus_x trocr",
     "native": "transformer",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}

@@ -5,7 +5,8 @@ Sources: Raffel et al. 2020 (arXiv 1910.10683), section 2.1; gated feed-forward:
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, Protocol
 
 from txcalc.architecture import (
     CrossAttention,
@@ -16,11 +17,10 @@ from txcalc.architecture import (
     Role,
     SelfAttention,
     Stack,
-    Sublayer,
     TokenEmbedding,
     runs_of,
 )
-from txcalc.configs.common import ACTIVATIONS, dtype_of, pre_norm, quantization_of, rms_norm
+from txcalc.configs.common import ACTIVATIONS, dtype_of, each_once, pre_norm, quantization_of, rms_norm
 from txcalc.configs.encoders import dense_classifier, foreign_spelling, known_task
 from txcalc.configs.heads import Task, classifier, num_labels
 from txcalc.configs.reader import MAX_LAYERS, Reader
@@ -54,6 +54,33 @@ seq2seq_lm base encoder sequence_classification token_classification question_an
 """
 
 
+class Kin(Record):
+    """How a type differs from T5.
+
+    ``table``: where relative biases are stored, once a stack or in every layer. ``always_tied``: its checkpoints hold
+    one table whatever the config says. ``scales``: whether a tied head reads scaled states - ``setting``: as newer
+    files say, else yes.
+    """
+
+    prefix: str
+    tasks: str = _TASKS
+    table: Literal["layer", "stack"] = "stack"
+    always_tied: bool = False
+    scales: Literal["setting", "tied", "never"] = "setting"
+
+
+class LayersOf(Protocol):
+    """Gives a stack's attentions or feed-forwards, one a layer, from the plain one."""
+
+    def __call__(self, role: Role, plain: Any, depth: int) -> Sequence[Any]:  # noqa: D102 - the class says it
+        ...
+
+
+def alike(role: Role, plain: Any, depth: int) -> Sequence[Any]:
+    """The plain one in every layer."""
+    return [plain] * depth
+
+
 class _Shape(Record):
     """The widths that both stacks share."""
 
@@ -64,18 +91,18 @@ class _Shape(Record):
     feed_forward: FeedForward
 
 
-def _shape(r: Reader) -> _Shape:
+def _shape(r: Reader, feed_forward: Callable[[Reader, int], FeedForward]) -> _Shape:
     hidden, heads = r.integer("hidden_size"), r.integer("num_attention_heads")
     return _Shape(
         hidden=hidden,
         heads=heads,
         head_dim=r.integer("head_dim"),
         eps=r.number("layer_norm_epsilon"),
-        feed_forward=_feed_forward(r, hidden),
+        feed_forward=feed_forward(r, hidden),
     )
 
 
-def _feed_forward(r: Reader, hidden: int) -> FeedForward:
+def gated_or_not(r: Reader, hidden: int) -> FeedForward:
     """``feed_forward_proj``: ``relu``, ``gated-gelu`` (the tanh form); two keys of newer files overrule its parts."""
     written = r.text("feed_forward_proj")
     parts = written.split("-")
@@ -94,18 +121,26 @@ def _feed_forward(r: Reader, hidden: int) -> FeedForward:
     )
 
 
-def _stack(r: Reader, shape: _Shape, role: Role, num_layers: int) -> Stack:
-    """One stack; its table of relative positions is stored once, and every layer of the stack reads it."""
+def _stack(
+    r: Reader, kin: Kin, shape: _Shape, role: Role, num_layers: int, attentions: LayersOf, feed_forwards: LayersOf
+) -> Stack:
+    """One stack; T5's table of relative positions is stored once, and every layer of the stack reads it."""
     norm = rms_norm(shape.hidden, shape.eps)
     bias = RelativeBias(
         num_buckets=r.integer("relative_attention_num_buckets"),
         max_distance=r.integer("relative_attention_max_distance"),
         bidirectional=role == "encoder",
+        table=kin.table,
     )
-    sublayers: list[Sublayer] = [_self_attention(shape, role, bias)]
-    if role == "decoder":
-        sublayers.append(_cross_attention(shape))
-    distinct, runs = runs_of([(pre_norm(*sublayers, shape.feed_forward, norm=norm), num_layers)])
+    attention = _self_attention(shape, role, bias)
+    crossed = [_cross_attention(shape)] if role == "decoder" else []
+    pairs = zip(
+        attentions(role=role, plain=attention, depth=num_layers),
+        feed_forwards(role=role, plain=shape.feed_forward, depth=num_layers),
+        strict=True,
+    )
+    distinct, runs = runs_of(each_once(pairs, lambda pair: pre_norm(pair[0], *crossed, pair[1], norm=norm)))
+    once = kin.table == "stack"
     return Stack(
         role=role,
         hidden_size=shape.hidden,
@@ -117,8 +152,8 @@ def _stack(r: Reader, shape: _Shape, role: Role, num_layers: int) -> Stack:
         layers=distinct,
         runs=runs,
         final_norm=norm,
-        relative_bias=bias,
-        relative_bias_heads=shape.heads,
+        relative_bias=bias if once else None,
+        relative_bias_heads=shape.heads if once else 0,
     )
 
 
@@ -165,7 +200,7 @@ def _depths(r: Reader) -> tuple[int, int]:
     return depth, depth
 
 
-def _head(r: Reader, task: Task, hidden: int) -> Head | None:
+def _head(r: Reader, kin: Kin, task: Task, hidden: int) -> Head | None:
     match task:
         case "base" | "encoder":
             return None
@@ -175,13 +210,13 @@ def _head(r: Reader, task: Task, hidden: int) -> Head | None:
             return classifier(hidden, num_labels(r), role="encoder", bias=True)
         case "question_answering":
             return classifier(hidden, num_labels(r), role="decoder", bias=True)
-    tied = _is_tied(r)
+    tied = kin.always_tied or _is_tied(r)
     return Head(
         kind="lm",
         input_size=hidden,
         output_size=r.integer("vocab_size"),
         tied=tied,
-        scale=hidden**-0.5 if _scales_hidden(r, tied) else 1.0,
+        scale=hidden**-0.5 if _scales_hidden(r, kin, tied) else 1.0,
         tied_to="encoder",
     )
 
@@ -197,8 +232,13 @@ def _is_tied(r: Reader) -> bool:
     return tied
 
 
-def _scales_hidden(r: Reader, tied: bool) -> bool:
+def _scales_hidden(r: Reader, kin: Kin, tied: bool) -> bool:
     """A tied head reads hidden states times hidden_size**-0.5, unless a newer file says otherwise."""
+    if kin.scales != "setting":
+        return tied and kin.scales == "tied"
+    if kin.always_tied:  # what the config says of tying, it says of scaling
+        named = "scale_decoder_outputs" if r.has("scale_decoder_outputs") else "tie_word_embeddings"
+        return r.raw(named) is not None and r.flag(named)
     scales = r.flag("scale_decoder_outputs") if r.has("scale_decoder_outputs") else tied
     if tied and not scales:
         r.reasons.append(
@@ -208,31 +248,38 @@ def _scales_hidden(r: Reader, tied: bool) -> bool:
     return scales
 
 
-def t5_like(r: Reader, *, prefix: str) -> Model:
-    """T5 and the types that are T5 by another name."""
+def t5_like(
+    r: Reader,
+    kin: Kin,
+    *,
+    feed_forward: Callable[[Reader, int], FeedForward] = gated_or_not,
+    attentions: LayersOf = alike,
+    feed_forwards: LayersOf = alike,
+) -> Model:
+    """T5 and the types that are built like it; the functions say where layers differ."""
     r.ignore("n_positions", "tie_word_embeddings", "scale_decoder_outputs")
     foreign_spelling(r, "intermediate_size")
-    task = known_task(r, _TASKS, prefix=prefix, default="seq2seq_lm")
+    task = known_task(r, kin.tasks, prefix=kin.prefix, default="seq2seq_lm")
     if task in ("encoder", "token_classification") and r.config.get("is_decoder") is True:
         r.reasons.append(
             "is_decoder = true on an encoder: transformers builds cross-attention into it that nothing runs"
         )
-    shape, (depth, decoder_depth) = _shape(r), _depths(r)
-    stacks = [_stack(r, shape, "encoder", depth)]
+    shape, (depth, decoder_depth) = _shape(r, feed_forward), _depths(r)
+    stacks = [_stack(r, kin, shape, "encoder", depth, attentions, feed_forwards)]
     if task not in ("encoder", "token_classification"):
-        stacks.append(_stack(r, shape, "decoder", decoder_depth))
+        stacks.append(_stack(r, kin, shape, "decoder", decoder_depth, attentions, feed_forwards))
     return Model(
         name="",
         model_type=r.model_type,
         stacks=tuple(stacks),
-        head=_head(r, task, shape.hidden),
+        head=_head(r, kin, task, shape.hidden),
         dtype=dtype_of(r),
         quantization=quantization_of(r),
     )
 
 
 def _t5(r: Reader) -> Model:
-    return t5_like(r, prefix="T5")
+    return t5_like(r, Kin(prefix="T5"))
 
 
 TYPES: Final = {

@@ -23,7 +23,9 @@ from txcalc.formulas.score_pairs import halved, score_pairs
 from txcalc.result import Node, leaf, total
 
 # The nodes that make up ``flops.attention``: products over pairs of tokens, no projections.
-PRODUCTS: Final = frozenset({"scores", "values", "position_scores", "indexer_scores"})
+PRODUCTS: Final = frozenset(
+    {"scores", "values", "position_scores", "indexer_scores", "summary_scores", "summary_values"}
+)
 
 
 def product_flops(name: str, work: Work, heads: int, pairs: Expression, width: int, *, half: bool = False) -> Node:
@@ -54,7 +56,40 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
         linear_flops("o_proj", work.rows, N * Hv, D),
     ]
-    return total("attention", "FLOPs", parts, source=ATTENTION, note=_global_note(a))
+    beside = _beside(a)
+    return total(
+        "attention",
+        "FLOPs",
+        parts,
+        source=ATTENTION,
+        note=_global_note(a),
+        basis="estimated" if beside else "exact",
+        reason=beside,
+    )
+
+
+def _beside(a: SelfAttention) -> str:
+    """What runs beside the sequence and is not counted."""
+    if a.global_stream is not None:
+        return "the learned tokens beside the sequence pass every layer too; they are not counted"
+    if a.future_streams is not None:
+        return "the streams that predict further ahead pass every layer too; they are not counted"
+    return ""
+
+
+def _summaries(a: SelfAttention, work: Work, D: Expression) -> list[Node]:
+    """LongT5: the mean of every whole block of tokens is one more key and value (Guo et al. 2022, section 3.1.2)."""
+    if a.transient_global is None:
+        return []
+    N, K = symbol("N", a.num_attention_heads), symbol("K", a.num_key_value_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    blocks = work.S // symbol("block_size", a.transient_global.block_size)
+    return [
+        linear_flops("summary_keys", work.B * blocks, D, K * H),
+        linear_flops("summary_values_proj", work.B * blocks, D, K * Hv),
+        product_flops("summary_scores", work, N, work.T * blocks, H),
+        product_flops("summary_values", work, N, work.T * blocks, Hv),
+    ]
 
 
 def _gate(a: SelfAttention, work: Work, D: Expression, N: Expression, Hv: Expression) -> Node | None:

@@ -22,6 +22,7 @@ from txcalc.architecture import (
     PatchEmbedding,
     Projection,
     Residual,
+    SelfAttention,
     Sinusoidal,
     Stack,
     TokenEmbedding,
@@ -166,12 +167,18 @@ def _stack_tables(stack: Stack) -> Node | None:
     """Tables that every layer of the stack reads: T5's relative bias, DeBERTa's relative positions."""
     D = symbol("D", stack.hidden_size)
     if stack.relative_bias is not None:
-        buckets = symbol("num_buckets", stack.relative_bias.num_buckets)
-        return leaf("relative_bias", "parameters", buckets * symbol("N", stack.relative_bias_heads))
+        biases = symbol("num_buckets", stack.relative_bias.num_buckets) * symbol("N", stack.relative_bias_heads)
+        summarises = any(_summarises(layer) for layer in stack.layers)
+        return leaf("relative_bias", "parameters", 2 * biases if summarises else biases)
     if stack.disentangled is not None:
         table = leaf("relative_positions", "parameters", 2 * symbol("span", stack.disentangled.span) * D)
         return total("disentangled", "parameters", [table, norm_params("norm", stack.disentangled_norm)])
     return None
+
+
+def _summarises(layer: Layer) -> bool:
+    """Whether a layer also attends to summaries of blocks, which have a table of their own."""
+    return any(isinstance(each, SelfAttention) and each.transient_global for each in layer.sublayers())
 
 
 def layer_params(layer: Layer) -> list[Node]:
@@ -223,6 +230,9 @@ def _token_tables(embedding: TokenEmbedding) -> list[Node | None]:
         leaf("tokens", "parameters", V * D) if own else None,
         _position_table(embedding.positions),
         leaf("token_types", "parameters", types * D) if embedding.token_types else None,
+        leaf("extra_tokens", "parameters", symbol("extra_tokens", embedding.extra_tokens) * D)
+        if embedding.extra_tokens
+        else None,
         leaf("other_types", "parameters", symbol("other_types", embedding.other_types) * D)
         if embedding.other_types
         else None,

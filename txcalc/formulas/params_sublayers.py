@@ -117,6 +117,9 @@ def _self_attention(a: SelfAttention) -> Node:
         leaf("sinks", "parameters", 1 * N) if a.sinks else None,
         leaf("lambdas", "parameters", 4 * H) if a.differential else None,
         _global_projections(a),
+        leaf("summary_norm", "parameters", 1 * D) if a.transient_global else None,
+        _distance_scores(a, D, N),
+        leaf("global_norm", "parameters", 2 * D) if a.global_stream else None,
         _position_params(a),
     ]
     return total("attention", "parameters", parts, source=ATTENTION)
@@ -142,6 +145,12 @@ def _qk_norm(norm: QKNorm | None, N: int, K: int | None, H: int) -> Node | None:
         return leaf("qk_norm", "parameters", (2 if K is not None else 1) * tensors * H)
     heads = N + K if K is not None else N
     return leaf("qk_norm", "parameters", tensors * heads * H if norm.bias else heads * H)
+
+
+def _distance_scores(a: SelfAttention, D: Expression, N: Expression) -> Node | None:
+    if a.future_streams is None:
+        return None
+    return linear("distance_proj", D, symbol("num_buckets", a.future_streams.num_buckets) * N, bias=True)
 
 
 def _global_projections(a: SelfAttention) -> Node | None:

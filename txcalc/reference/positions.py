@@ -17,11 +17,11 @@ def sinusoidal(positions: arch.Sinusoidal, rows_BT: Tensor) -> Tensor:
     """Sines and cosines of given rows, [B, T] -> [B, T, width] in fp32 (Vaswani et al. 2017, section 3.5).
 
     PE(row, 2i) = sin(row / 10000^(2i / width)), PE(row, 2i + 1) = cos of the same; laid out in turn where
-    ``interleaved``, else all sines before all cosines, as later code bases do.
+    ``interleaved``, else all sines before all cosines, as later code bases do, at tensor2tensor's rates.
     """
     pairs = positions.width // 2
     steps = torch.arange(pairs, device=rows_BT.device, dtype=torch.float32)
-    spread = pairs if positions.interleaved else max(pairs - 1, 1)
+    spread = pairs if positions.interleaved or positions.paper_rates else max(pairs - 1, 1)
     angles = rows_BT[..., None].float() * torch.exp(steps * (-math.log(10_000.0) / spread))
     both = (angles.sin(), angles.cos())
     return torch.stack(both, dim=-1).flatten(-2) if positions.interleaved else torch.cat(both, dim=-1)

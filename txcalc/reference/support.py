@@ -15,8 +15,12 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "sparse_blocks": "BigBird's sparse blocks",
         "transient_global": "LongT5's transient global attention",
         "global_stream": "PEGASUS-X's global tokens",
+        "future_streams": "ProphetNet's prediction streams",
     },
-    arch.TokenEmbedding: {"other_types": "a table by task or language (ERNIE, XLM)"},
+    arch.TokenEmbedding: {
+        "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
+        "other_types": "a table by task or language (ERNIE, XLM)",
+    },
     arch.Head: {"reads": "a classifier that reads another vector than the usual"},
 }
 NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
