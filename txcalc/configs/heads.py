@@ -52,8 +52,7 @@ def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
         return known[names[0].lower()]
     for ending, task in _ENDINGS:
         if names[0].endswith(ending):
-            known = [each + ending.lower() for each in prefix.lower().split()]  # MPTForCausalLM is Mpt's
-            if prefix and names[0].lower() not in known:
+            if prefix:
                 r.reasons.append(
                     f"architectures = {names[0]}: not one of the {prefix.split()[0]} classes that txcalc knows"
                 )

@@ -54,6 +54,7 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         product_flops("scores", work, N, pairs, H, half=half),
         _position_scores(a, work, pairs, half),
         product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
+        *_summaries(a, work, D),
         linear_flops("o_proj", work.rows, N * Hv, D),
     ]
     beside = _beside(a)
