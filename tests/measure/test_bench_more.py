@@ -50,6 +50,13 @@ def test_a_dry_run_of_a_model_that_fits_nowhere(txcalc: Run, monkeypatch: pytest
     assert "prefill peak, batch 2, ctx 2048, flash" in ran.out
 
 
+def test_nothing_new_is_begun_after_the_limit(txcalc: Run, tiny: str) -> None:
+    ran = txcalc("bench", tiny, *QUICK, "--ctx", "16", "--limit", "0.000001")
+    assert ran.code == 0
+    assert ran.out.count("not begun: the limit of 1e-06 s was reached (--limit)") == 5
+    assert "weights" in ran.out
+
+
 # ---- training -------------------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_positive(group, "--layers", "only the first N layers; times of the whole model are then estimated")
     add_positive(group, "--threads", "of torch (default: its own choice)")
     group.add_argument("--seconds", type=_seconds, default=1.5, metavar="S", help="for each group of timings (1.5)")
+    group.add_argument("--limit", type=_seconds, default=45.0, metavar="S", help="begin nothing new after so long (45)")
     group.add_argument("--gpu", action="store_true", help="on the first CUDA device, timed by its own events")
     group.add_argument("--dry-run", action="store_true", help="run nothing: sums, and peaks by fake tensors; any size")
     group.add_argument("--train", action="store_true", help="a training step with AdamW instead of text")
@@ -172,6 +173,7 @@ def _plan(options: argparse.Namespace, device: Device) -> tuple[Plan, Transforme
     model = plans.with_layers(plans.in_dtype(model, dtype), options.layers or whole)
     made = plans.Plan(model=model, whole_layers=whole, new_tokens=options.new_tokens, dtype=dtype)
     chosen = {"ctxs": options.ctx, "batches": options.batch, "backends": options.backend, "seconds": options.seconds}
+    chosen["limit"] = options.limit
     chosen["compare_everywhere"] = bool(options.backend)
     made = made.replace(**{name: value for name, value in chosen.items() if value})
     if options.dry_run:
@@ -270,7 +272,8 @@ def _warnings(figures: list[Figure], machine: dict[str, Any], code: int) -> Iter
         timed = sum(figure.spread is not None for figure in figures)
         yield f"this machine is too noisy to say: p90 is over 1.5 times p10 in {len(noisy)} of {timed} timings"
     if (machine["load"] or 0) > machine["cores"]:
-        yield f"load {machine['load']:.1f} on {machine['cores']} cores: others use this machine"
+        others = f"load {machine['load']:.1f} on {machine['cores']} cores: others use this machine"
+        yield f"{others}; --threads 1 suffers less from it"
     for figure in figures:
         if figure.disagrees:
             yield f"{figure.name} {figure.what}: predicted {figure.predicted:,.0f}, measured {figure.measured:,.0f}"
@@ -317,7 +320,7 @@ def _backends(text: str) -> tuple[str, ...]:
 def _seconds(text: str) -> float:
     from txcalc.cli.torch_extra import finite
 
-    value = named("--seconds", finite)(text)
-    if not 0 < value <= 600:
-        raise UsageError(f"--seconds: {text} is out of range", "more than 0, at most 600")
+    value = named("--seconds, --limit", finite)(text)
+    if not 0 < value <= 3600:
+        raise UsageError(f"--seconds, --limit: {text} is out of range", "more than 0, at most 3600")
     return value

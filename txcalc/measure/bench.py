@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final, Protocol
 
 import torch
@@ -81,11 +82,21 @@ class Bench:
             measured=sum(parameter.nbytes for parameter in model.parameters()),
             exact=True,
         )
-        for ctx in self.plan.ctxs:
-            for batch in self.plan.batches:
-                yield from self.guarded(ctx, batch)
-        yield from self.latencies(min(self.plan.ctxs))
-        yield from self.with_and_without_cache(min(self.plan.ctxs))
+        end, ctx = time.perf_counter() + self.plan.limit, min(self.plan.ctxs)
+        parts: dict[str, Callable[[], Iterator[Figure]]] = {
+            where(batch=batch, ctx=each): partial(self.guarded, each, batch)
+            for each in self.plan.ctxs
+            for batch in self.plan.batches
+        }
+        parts["latencies"] = partial(self.latencies, ctx)
+        for length in sorted({max(ctx // 4, 1), max(ctx // 2, 1), ctx}):
+            parts[f"cache at {length}"] = partial(self.with_and_without_cache, length)
+        for name, part in parts.items():
+            if time.perf_counter() > end:
+                note = f"not begun: the limit of {self.plan.limit:g} s was reached (--limit)"
+                yield Figure(name="left out", unit="seconds", what=name, note=note)
+            else:
+                yield from part()
 
     def dry(self) -> Iterator[Figure]:
         """Everything that is known without running: sums, peaks of fake tensors, times where there are rates."""
@@ -274,15 +285,13 @@ class Bench:
             last = now
         return times
 
-    def with_and_without_cache(self, ctx: int) -> Iterator[Figure]:
-        """One token after a quarter, half and all of the context: read everything again, or keep keys and values."""
+    def with_and_without_cache(self, length: int) -> Iterator[Figure]:
+        """One token after ``length`` others: keys and values kept, or everything read again."""
         name = self.plan.backends[0]
-        for length in sorted({max(ctx // 4, 1), max(ctx // 2, 1), ctx}):
-            runner = Runner(self.built(), batch=1, ctx=length, more=self.plan.new_tokens, device=self.where)
-            self.forced(name, runner.prefill)()
-            steps = {"with": self.forced(name, runner.decode), "without": self.forced(name, runner.without_cache)}
-            spreads = in_turns(self.device, steps, seconds=self.plan.seconds / 2)
-            yield from self.compared(length, spreads)
+        runner = Runner(self.built(), batch=1, ctx=length, more=self.plan.new_tokens, device=self.where)
+        self.forced(name, runner.prefill)()
+        steps = {"with": self.forced(name, runner.decode), "without": self.forced(name, runner.without_cache)}
+        yield from self.compared(length, in_turns(self.device, steps, seconds=self.plan.seconds / 2))
 
     def compared(self, length: int, spreads: dict[str, Spread]) -> Iterator[Figure]:
         """Both ways at one length."""

@@ -27,7 +27,6 @@ from txcalc.reference import Transformer, build
 from txcalc.reference.device import Device, timed
 
 SECONDS: Final = 15.0  # of probes and ceilings; making the probes comes on top
-_ROUNDS: Final = 2  # at the least
 _FIELDS: Final = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
 )  # fmt: skip
@@ -90,15 +89,15 @@ def calibrated(
 
 
 def _in_rounds(device: Device, probes: list[Probe], end: float) -> list[float]:
-    """Median seconds of each probe; every round runs them all."""
+    """Median seconds of each probe, which runs once at the least; every round runs them all until ``end``."""
     times: list[list[float]] = [[] for _ in probes]
     for probe in probes:
         timed(device, probe.step, 1)
-    rounds = 0
-    while rounds < _ROUNDS or time.perf_counter() < end:
+    while min(len(found) for found in times) < 1 or time.perf_counter() < end:
         for probe, found in zip(probes, times, strict=True):
-            found += timed(device, probe.step, 2 if probe.phase == "prefill" else 4)
-        rounds += 1
+            late = time.perf_counter() > end
+            if not found or not late:
+                found += timed(device, probe.step, 1 if late else 2 if probe.phase == "prefill" else 4)
     return [median(found) for found in times]
 
 

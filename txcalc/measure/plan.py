@@ -40,6 +40,7 @@ class Plan(Record):
     new_tokens: int = 32
     dtype: str = "fp32"
     seconds: float = 1.5  # for each group of timings
+    limit: float = 45.0  # seconds after which nothing new is begun
     compare_everywhere: bool = False  # every backend at every batch, not at the smallest only
 
     @property

@@ -22,6 +22,7 @@ _WINDOWS: Final = 5
 LEAST_RUNS: Final = 5
 LEAST_WHEN_LATE: Final = 3  # where a run takes so long that five would take minutes
 LATE: Final = 1.0  # seconds beyond what was planned
+VERY_LATE: Final = 4.0  # one run must do
 MOST_RUNS: Final = 200
 
 
@@ -63,7 +64,7 @@ def _goes_on(times: Mapping[str, list[float]], end: float, least: int) -> bool:
     runs, late = min(len(each) for each in times.values()), time.perf_counter() - end
     if late < 0:
         return runs < MOST_RUNS
-    return runs < (least if late < LATE else LEAST_WHEN_LATE)
+    return runs < (least if late < LATE else LEAST_WHEN_LATE if late < VERY_LATE else 1)
 
 
 def warm_up(device: Device, step: Callable[[], Any], *, seconds: float) -> None:
