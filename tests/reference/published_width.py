@@ -12,6 +12,10 @@ _GQA = {**_D, "num_key_value_heads": 2}
 _HEADS = {**_GQA, "head_dim": 12}
 _SCALED = {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.3}
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+_PLAIN = {"rope_type": "default", "rope_theta": 1e4}
+_MOE = {**_HEADS, "moe_intermediate_size": 24, "num_experts_per_tok": 2}
+_V3 = {"n_routed_experts": 8, "n_shared_experts": 2, "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1,
+       "norm_topk_prob": True, "routed_scaling_factor": 1.5}  # fmt: skip
 
 #: type -> (class, fields); variants carry a word after the type's name.
 TYPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,6 +56,49 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere2_moe sigmoid": ("Cohere2MoeForCausalLM", {
         **_HEADS, "sliding_window": 5, "logit_scale": 0.5, "num_experts": 6, "expert_selection_fn": "sigmoid",
         "rms_norm_eps": 1e-6}),
+    "apertus": ("ApertusForCausalLM", {**_GQA, "rope_parameters": _PLAIN}),
+    "glm": ("GlmForCausalLM", _HEADS),
+    "glm4": ("Glm4ForCausalLM", _HEADS),
+    "nemotron": ("NemotronForCausalLM", {**_HEADS, "mlp_bias": True}),
+    "jais2": ("Jais2ForCausalLM", _GQA),
+    "persimmon": ("PersimmonForCausalLM", _D),
+    "nanochat": ("NanoChatForCausalLM", {**_GQA, "final_logit_softcapping": 6.0}),
+    "diffllama": ("DiffLlamaForCausalLM", _GQA),
+    "vaultgemma": ("VaultGemmaForCausalLM", {**_HEADS, "sliding_window": 5, "query_pre_attn_scalar": 12}),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", {**_MOE, "num_experts": 6, "shared_expert_intermediate_size": 20,
+                                          "use_sliding_window": True, "sliding_window": 5}),
+    "glm4_moe": ("Glm4MoeForCausalLM", {**_MOE, **_V3, "use_qk_norm": True, "attention_bias": True}),
+    "dots1": ("Dots1ForCausalLM", {**_MOE, **_V3, "sliding_window": 5, "max_window_layers": 2}),
+    "solar_open": ("SolarOpenForCausalLM", {**_MOE, **_V3, "first_k_dense_replace": 0}),
+    "exaone_moe": ("ExaoneMoeForCausalLM", {**_MOE, "num_experts": 6, "sliding_window": 5, "n_group": 2,
+                                            "topk_group": 1}),
+    "kolibri1": ("Kolibri1ForCausalLM", {**_MOE, "num_experts": 6, "sliding_window": 5, "num_hidden_layers": 5,
+                                         "shared_expert_intermediate_size": 20}),
+    "minimax_m2": ("MiniMaxM2ForCausalLM", {**_HEADS, "num_local_experts": 6, "num_experts_per_tok": 2,
+                                            "rotary_dim": 6}),
+    "hy_v3": ("HYV3ForCausalLM", {**_MOE, "num_experts": 6}),
+    "mimo_v2_flash": ("MiMoV2FlashForCausalLM", {**_MOE, "n_routed_experts": 6, "v_head_dim": 10, "sliding_window": 5,
+                                                 "num_hidden_layers": 7, "num_key_value_heads": 1}),
+    "afmoe": ("AfmoeForCausalLM", {**_MOE, "num_experts": 6, "sliding_window": 5, "mup_enabled": True,
+                                   "route_scale": 1.5}),
+    "laguna": ("LagunaForCausalLM", {
+        **_MOE, "num_experts": 6, "sliding_window": 5, "shared_expert_intermediate_size": 20,
+        "num_attention_heads_per_layer": [4, 6, 2, 4], "moe_router_logit_softcapping": 2.0,
+        "moe_routed_scaling_factor": 1.5, "layer_types": ["full_attention", *["sliding_attention"] * 3]}),
+    "laguna by channel": ("LagunaForCausalLM", {**_MOE, "num_experts": 6, "gating": "channel",
+                                                "shared_expert_intermediate_size": 20}),
+    "mellum": ("MellumForCausalLM", {
+        **_MOE, "num_experts": 6, "sliding_window": 5, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"],
+        "layer_types": ["full_attention", *["sliding_attention"] * 3]}),
+    "phimoe": ("PhimoeForCausalLM", {**_GQA, "num_local_experts": 6, "attention_bias": True, "lm_head_bias": True}),
+    "ernie4_5_moe": ("Ernie4_5_MoeForCausalLM", {
+        **_GQA, "moe_num_experts": 6, "moe_k": 2, "moe_intermediate_size": 24, "use_bias": True,
+        "tie_word_embeddings": False}),
+    "hunyuan_v1_moe": ("HunYuanMoEV1ForCausalLM", {**_HEADS, "num_experts": 6, "moe_topk": [1, 2, 3, 2]}),
+    "dbrx": ("DbrxForCausalLM", {
+        "d_model": 32, "n_heads": 4, "n_layers": 3, "vocab_size": V, "max_seq_len": 64,
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 0.2, "rope_theta": 1e4},
+        "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 6, "moe_top_k": 2}}),
 }  # fmt: skip
 
 

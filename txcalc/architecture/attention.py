@@ -140,7 +140,9 @@ class SelfAttention(Record):
     future_streams: FutureStreams | None = None
     softcap: float | None = None  # scores become softcap * tanh(scores / softcap) (Gemma 2)
     sinks: bool = False  # a learned logit per head that takes probability and gives no value (gpt-oss)
-    gate: Literal["none", "channel", "head"] = "none"  # sigmoid gate on the output, from the input (Qwen3-Next)
+    gate: Literal["none", "channel", "head"] = "none"  # on the output, from the input (Qwen3-Next)
+    gate_bias: bool | None = None  # of a gate by channel; None: as the queries have one
+    gate_activation: Literal["sigmoid", "softplus"] = "sigmoid"
     k_equals_v: bool = False  # one projection serves as keys and values (Gemma 4)
     kv_source: int | None = None  # reads the keys and values of this layer; holds no projections, caches nothing
     out_norm: Norm | None = None  # between the heads and the output projection (BitNet)

@@ -30,6 +30,7 @@ class FeedForward(Record):
     norm: Norm | None = None  # between the nonlinearity and the down projection (BitNet)
     limit: float | None = None
     alpha: float = 1.702  # swiglu_oai's
+    gate_scale: float = 1.0  # constant multiplier of the gate, before the nonlinearity (Falcon-H1)
     activation_sparsity: float = 0.0  # share of the gate's channels that a Gaussian cutoff zeroes (Gemma 3n)
 
 
@@ -46,6 +47,8 @@ class Router(Record):
     correction_bias: bool = False
     correction_bias_stored: bool = False  # that bias is one of the model's parameters, though nothing trains it (ERNIE)
     norm_topk_prob: bool = False
+    correction_on_logits: bool = False  # the balancing bias is added before the sigmoid, not after it (Kolibri)
+    logit_softcap: float | None = None
     norm_order: float = 1.0  # of the norm that norm_topk_prob divides by (DBRX)
     jitter: float = 0.0  # sparsemixer's: how near the best an expert must be to share its softmax
     scaling_factor: float = 1.0
@@ -56,7 +59,11 @@ class Router(Record):
 
 
 class MixtureOfExperts(Record):
-    """``num_experts_per_tok`` of ``num_experts`` feed-forwards per token, and perhaps one that every token passes."""
+    """``num_experts_per_tok`` of ``num_experts`` feed-forwards per token, and perhaps one that every token passes.
+
+    ``latent_size``: routed experts work in this width, between two projections that all share (Nemotron 3); the
+    router and the shared expert do not.
+    """
 
     hidden_size: int
     num_experts: int
@@ -65,4 +72,6 @@ class MixtureOfExperts(Record):
     router: Router
     shared_expert: FeedForward | None = None
     shared_expert_gate: bool = False  # a sigmoid of [hidden_size, 1] on the shared expert (Qwen2-MoE)
+    latent_size: int | None = None
+    latent_bias: bool = False
     weight_input: bool = False  # the routing weight multiplies an expert's input, not its output (Llama 4)

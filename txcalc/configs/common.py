@@ -10,6 +10,7 @@ from txcalc.architecture import (
     FeedForward,
     Head,
     Layer,
+    MixtureOfExperts,
     Model,
     Norm,
     Position,
@@ -78,7 +79,7 @@ def head_dims(r: Reader) -> tuple[int, int, int, int]:
         hint = "set num_key_value_heads" if whose else ""
         raise r.error("num_key_value_heads", f"is {kv_heads}{whose}; it must divide the {heads} query heads", hint)
     explicit = optional(r, "head_dim")
-    if explicit is None and hidden % heads:
+    if explicit is None and hidden % heads and not (r.rounds_heads and hidden > heads):
         raise r.error("hidden_size", f"is {hidden}; it is not a multiple of the {heads} heads", "set head_dim")
     return hidden, heads, kv_heads, explicit or hidden // heads
 
@@ -292,7 +293,7 @@ def llama_like(
     r: Reader,
     *,
     mlp_bias: bool = False,
-    feed_forward: FeedForward | None = None,
+    feed_forward: FeedForward | MixtureOfExperts | None = None,
     default_windows: list[str] | None = None,
     layer_windows: list[int | None] | None = None,
     theta: float | None = None,
@@ -319,7 +320,7 @@ def dense_decoder(
     r: Reader,
     *,
     norm: Norm,
-    feed_forward: FeedForward,
+    feed_forward: FeedForward | MixtureOfExperts,
     position: Position | None,
     arrange: Arrangement = pre_norm,
     layer_windows: list[int | None] | None = None,

@@ -18,6 +18,7 @@ from txcalc.architecture import (
 )
 from txcalc.configs import moe, rope, siglip
 from txcalc.configs.common import (
+    Arrangement,
     activation,
     decoder_of,
     decoder_stack,
@@ -32,7 +33,7 @@ from txcalc.configs.common import (
     sandwich,
     self_attention,
 )
-from txcalc.configs.heads import causal_head
+from txcalc.configs.heads import causal_head, published
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 
@@ -110,15 +111,21 @@ def _causal(r: Reader) -> bool:
 # ---- Gemma 2 and 3 --------------------------------------------------------------------------------------------------
 
 
-def _gemma2(r: Reader) -> Model:
+def _gemma2(r: Reader, prefix: str = "Gemma2", **arrange: Any) -> Model:
     r.ignore("hidden_act", "cache_implementation", "sliding_window_size")  # hidden_activation and sliding_window count
     num_layers = r.layers()
     kinds = layer_kinds(r, num_layers, lambda: _every(2, num_layers), known=KINDS)
     position = rope.rotary(r, head_dims(r)[3])
     softcap = r.optional_number("attn_logit_softcapping")
     made = {kind: _attention(r, kind, position, softcap=softcap) for kind in KINDS}
-    head = {"prefix": "Gemma2", "without": {"question_answering"}, "softcap": _final_softcap(r)}
-    return decoder_of(r, **_layers(r, kinds, made), head=head)
+    tasks = "sequence token" if prefix == "Gemma2" else ""
+    head = {**published(prefix, tasks), "softcap": _final_softcap(r)}
+    return decoder_of(r, **_layers(r, kinds, made, **arrange), head=head)
+
+
+def _vaultgemma(r: Reader) -> Model:
+    """Gemma 2 without the norms after each sublayer (arXiv 2510.15001)."""
+    return _gemma2(r, "VaultGemma", arrange=pre_norm)
 
 
 def _gemma3_text(r: Reader) -> Model:
@@ -173,13 +180,15 @@ def _attention(r: Reader, kind: str, position: Rotary, **fields: Any) -> SelfAtt
     )
 
 
-def _layers(r: Reader, kinds: list[str], attention: Mapping[str, SelfAttention]) -> dict[str, Any]:
+def _layers(
+    r: Reader, kinds: list[str], attention: Mapping[str, SelfAttention], *, arrange: Arrangement = sandwich
+) -> dict[str, Any]:
     hidden = r.integer("hidden_size")
     norm = rms_norm(hidden, r.number("rms_norm_eps"), unit_offset=True)
     feed_forward: FeedForward = moe.gated(hidden, r.integer("intermediate_size"), activation(r, "hidden_activation"))
 
     def layer(kind: str) -> Layer:
-        return sandwich(attention[kind], feed_forward, norm=norm)
+        return arrange(attention[kind], feed_forward, norm=norm)
 
     return {"layers": each_once(kinds, layer), "final_norm": norm, "embedding_scale": hidden**0.5}
 
@@ -244,6 +253,11 @@ def _tower(r: Reader, hidden: int) -> tuple[Stack, Connector]:
 TYPES: Final = {
     "gemma": ModelType(build=_gemma, defaults=GEMMA_DEFAULTS, origin="transformers 5.23 GemmaConfig"),
     "gemma2": ModelType(build=_gemma2, defaults=GEMMA2_DEFAULTS, origin="transformers 5.23 Gemma2Config"),
+    "vaultgemma": ModelType(
+        build=_vaultgemma,
+        defaults=GEMMA2_DEFAULTS,
+        origin="transformers 5.23 VaultGemmaConfig",
+    ),
     "gemma3_text": ModelType(
         build=_gemma3_text, defaults=GEMMA3_TEXT_DEFAULTS, origin="transformers 5.23 Gemma3TextConfig"
     ),

@@ -115,7 +115,8 @@ def _swa(r: Reader, feed_forward: Any, prefix: str) -> Model:
     default = ["sliding_attention" if i % 4 else "full_attention" for i in range(num_layers)]
     kinds = layer_kinds(r, num_layers, lambda: default)
     made = _common(r, prefix)
-    arrange, head, scale = made.pop("arrange"), made.pop("head"), made.pop("embedding_scale")
+    arrange: Arrangement = made.pop("arrange")
+    head, scale = made.pop("head"), made.pop("embedding_scale")
 
     def layer(key: tuple[int | None, float]) -> Layer:
         return arrange(_attention(r, *key, **made), feed_forward, norm=norm)

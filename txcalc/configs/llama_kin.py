@@ -287,17 +287,23 @@ def _cwm(r: Reader) -> Model:
 def _exaone4(r: Reader) -> Model:
     """Norms on what sublayers give out, and layers without a window that are not turned (arXiv 2507.11407)."""
     r.unused("attention_bias", False)
-    r.ignore("sliding_window_pattern")
-    num_layers, window = r.layers(), r.optional_integer("sliding_window")
-    kinds = layer_kinds(r, num_layers, lambda: _exaone_kinds(r, num_layers, windowed=window is not None))
+    windows, turned = exaone_windows(r)
     return llama_like(
         r,
-        layer_windows=windows_of(r, kinds),
-        turned=None if window is None else [kind == "sliding_attention" for kind in kinds],
+        layer_windows=windows,
+        turned=turned,
         arrange=output_norm,
         qk_norm=head_norm(r),
         head=published("Exaone4"),
     )
+
+
+def exaone_windows(r: Reader) -> tuple[list[int | None], list[bool]]:
+    """Each layer's window, and whether it is turned: all are where no layer has a window."""
+    r.ignore("sliding_window_pattern")
+    num_layers, windowed = r.layers(), r.optional_integer("sliding_window") is not None
+    kinds = layer_kinds(r, num_layers, lambda: _exaone_kinds(r, num_layers, windowed=windowed))
+    return windows_of(r, kinds), [kind == "sliding_attention" or not windowed for kind in kinds]
 
 
 def _exaone_kinds(r: Reader, num_layers: int, *, windowed: bool) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from txcalc.architecture import FeedForward, MixtureOfExperts, Router
+from txcalc.architecture import FeedForward, LatentAttention, Layer, MixtureOfExperts, Model, Router, SelfAttention
 from txcalc.architecture.feed_forward import Activation
-from txcalc.configs.common import activation
+from txcalc.configs.common import Arrangement, activation, decoder_of, each_once, pre_norm, rms_norm
 from txcalc.configs.reader import Reader
 
 
@@ -68,3 +69,37 @@ def gated(hidden_size: int, intermediate_size: int, activation: Activation, *, b
         up_bias=bias,
         down_bias=bias,
     )
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def sparse_decoder(
+    r: Reader,
+    *,
+    sparse: list[bool],
+    mixture: Callable[[], MixtureOfExperts],
+    dense: Callable[[], FeedForward],
+    attention: Callable[[Key], SelfAttention | LatentAttention],
+    kinds: Sequence[Key] | None = None,
+    arrange: Arrangement = pre_norm,
+    head: Mapping[str, Any] | None = None,
+    **stack: Any,
+) -> Model:
+    """A decoder whose layers hold experts where ``sparse`` says so and a plain feed-forward elsewhere.
+
+    ``attention`` makes the mixer of one of ``kinds`` (one entry a layer; None: all alike). What no layer needs is not
+    made, so that its fields are not asked for.
+    """
+    norm = rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps"))
+    made: dict[bool, FeedForward | MixtureOfExperts] = {}
+
+    def layer(key: tuple[Key, bool]) -> Layer:
+        kind, experts = key
+        if experts not in made:
+            made[experts] = mixture() if experts else dense()
+        return arrange(attention(kind), made[experts], norm=norm)
+
+    each: Sequence[Any] = kinds or [None] * len(sparse)
+    layers = each_once(zip(each, sparse, strict=True), layer)
+    return decoder_of(r, layers, final_norm=norm, head=head, **stack)

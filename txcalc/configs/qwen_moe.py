@@ -40,6 +40,22 @@ _SHARED_DEFAULTS: Final[dict[str, Any]] = {
     "decoder_sparse_step": 1,
     "mlp_only_layers": None,
 }
+QWEN2_MOE_DEFAULTS: Final[dict[str, Any]] = {
+    **{key: value for key, value in _SHARED_DEFAULTS.items() if key != "attention_bias"},
+    "intermediate_size": 5632,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "use_sliding_window": False,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+    "moe_intermediate_size": 1408,
+    "shared_expert_intermediate_size": 5632,
+    "num_experts_per_tok": 4,
+    "num_experts": 60,
+    "norm_topk_prob": False,
+    "qkv_bias": True,
+}
 QWEN3_MOE_DEFAULTS: Final[dict[str, Any]] = {
     **_SHARED_DEFAULTS,
     "intermediate_size": 6144,
@@ -76,6 +92,29 @@ _EXPERT_KEYS: Final = (
     "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "shared_expert_intermediate_size",
 )  # fmt: skip
 _LINEAR_KEYS: Final = tuple(key for key in QWEN3_NEXT_DEFAULTS if key.startswith("linear_"))
+
+
+# ---- Qwen2-MoE ------------------------------------------------------------------------------------------------------
+
+
+def _qwen2_moe(r: Reader) -> Model:
+    """Experts beside a gated shared one (Qwen1.5-MoE, Qwen2-57B-A14B)."""
+    num_layers, windowed = r.layers(), r.flag("use_sliding_window")
+    first = r.integer("max_window_layers", minimum=0)
+    r.ignore("sliding_window")
+    default = [
+        "sliding_attention" if windowed and not i % 2 and i < first else "full_attention" for i in range(num_layers)
+    ]
+    kinds = layer_kinds(r, num_layers, lambda: default)
+    if not windowed and "sliding_attention" in kinds:
+        r.reasons.append("layer_types holds sliding_attention, but use_sliding_window is false")
+    window = optional(r, "sliding_window") if windowed else None
+    position, bias = rope.rotary(r, head_dims(r)[3], whole=True), r.flag("qkv_bias")
+    mixers = {
+        kind: self_attention(r, position=position, qkv_bias=bias, window=window if kind != "full_attention" else None)
+        for kind in dict.fromkeys(kinds)
+    }
+    return _model(r, kinds, mixers, prefix="Qwen2Moe", shared_expert=True)
 
 
 # ---- Qwen3-MoE ------------------------------------------------------------------------------------------------------
@@ -204,6 +243,11 @@ def _mixture(r: Reader, *, shared_expert: bool) -> MixtureOfExperts:
 
 
 TYPES: Final = {
+    "qwen2_moe": ModelType(
+        build=_qwen2_moe,
+        defaults=QWEN2_MOE_DEFAULTS,
+        origin="transformers 5.23 Qwen2MoeConfig",
+    ),
     "qwen3_moe": ModelType(
         build=_qwen3_moe,
         defaults=QWEN3_MOE_DEFAULTS,

@@ -42,6 +42,7 @@ class Reader:
         self._standard = {own: standard for standard, own in self.aliases.items()}
         self.path = path
         self.model_type = str(config.get("model_type", ""))
+        self.rounds_heads = False  # the type's head_dim is hidden_size // heads even where that does not divide
         self.reasons: list[str] = []
         self.notes: list[str] = []
         self._read: set[str] = {"model_type"}

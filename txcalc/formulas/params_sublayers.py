@@ -132,7 +132,7 @@ def _gate(a: SelfAttention) -> Node | None:
         case "none":
             return None
         case "channel":
-            return linear("gate_proj", D, N * Hv, bias=a.q_bias)
+            return linear("gate_proj", D, N * Hv, bias=a.q_bias if a.gate_bias is None else a.gate_bias)
         case "head":
             return linear("gate_proj", D, N, bias=False)
 
@@ -256,11 +256,22 @@ def _mixture(m: MixtureOfExperts) -> Node:
     parts = [
         linear("router", D, choices, bias=m.router.bias),
         leaf("correction_bias", "parameters", 1 * E) if m.router.correction_bias_stored else None,
+        *_latent_projections(m, D),
         times("experts", "parameters", E, [expert_params(m)]),
         feed_forward_params(m.shared_expert, "shared_expert") if m.shared_expert else None,
         leaf("shared_expert_gate", "parameters", 1 * D) if m.shared_expert_gate else None,
     ]
     return total("mixture_of_experts", "parameters", parts, source=MIXTURE)
+
+
+def _latent_projections(m: MixtureOfExperts, D: Expression) -> list[Node]:
+    if m.latent_size is None:
+        return []
+    latent = symbol("latent_size", m.latent_size)
+    return [
+        linear("latent_down_proj", D, latent, bias=m.latent_bias),
+        linear("latent_up_proj", latent, D, bias=m.latent_bias),
+    ]
 
 
 # ---- recurrent mixers -----------------------------------------------------------------------------------------------
@@ -297,7 +308,7 @@ def _mamba2(m: Mamba2) -> Node:
         _convolution(inner + 2 * grouped, m.conv_kernel, bias=m.conv_bias),
         leaf("A_log, D_skip, dt_bias", "parameters", 3 * heads),
         leaf("norm", "parameters", inner) if m.norm else None,
-        linear("out_proj", inner, D, bias=m.bias),
+        linear("out_proj", inner, D, bias=m.bias if m.out_bias is None else m.out_bias),
     ]
     return total("mamba2", "parameters", parts, source=MAMBA2)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from txcalc import architecture as arch
 from txcalc.reference.backends import Product, attend
@@ -107,10 +108,11 @@ class SelfAttention(Sublayer):
         return self._difference(product, context)
 
     def gated(self, out_BTNH: Tensor, x_BTD: Tensor) -> Tensor:
-        """The heads' output times a sigmoid of the input, a channel or a head at a time, where the layer has a gate."""
+        """The heads' output times a function of the input, a channel or a head at a time, where the layer has a gate."""
         if self.gate_proj is None:
             return out_BTNH
-        gate_BTG = torch.sigmoid(self.gate_proj(x_BTD))
+        gate_BTG = self.gate_proj(x_BTD)
+        gate_BTG = torch.sigmoid(gate_BTG) if self.a.gate_activation == "sigmoid" else F.softplus(gate_BTG)
         return out_BTNH * (gate_BTG[..., None] if self.a.gate == "head" else gate_BTG.view_as(out_BTNH))
 
     def new_cache(self, spec: CacheSpec) -> PlaceCache | None:
@@ -307,6 +309,7 @@ def _gate(a: arch.SelfAttention) -> nn.Linear | None:
         case "none":
             return None
         case "channel":
-            return nn.Linear(a.hidden_size, a.num_attention_heads * a.v_head_dim, bias=a.q_bias)
+            bias = a.q_bias if a.gate_bias is None else a.gate_bias
+            return nn.Linear(a.hidden_size, a.num_attention_heads * a.v_head_dim, bias=bias)
         case "head":
             return nn.Linear(a.hidden_size, a.num_attention_heads, bias=False)

@@ -37,10 +37,13 @@ class Router(nn.Module):
         """Tokens [M, D] -> (weights [M, C] in fp32, choices [M, C])."""
         bias = None if self.bias is None else self.bias.float()
         logits_ME = F.linear(x_MD.float(), self.weight.float(), bias)
+        if self.r.logit_softcap is not None:
+            logits_ME = self.r.logit_softcap * torch.tanh(logits_ME / self.r.logit_softcap)
         if self.r.scoring == "sparsemixer":
             return self._one_by_one(logits_ME)
         scores_ME = self._scores(logits_ME)
-        wanted_ME = scores_ME if self.correction is None else scores_ME + self.correction.float()
+        wanted_ME = logits_ME if self.r.correction_on_logits else scores_ME
+        wanted_ME = wanted_ME if self.correction is None else wanted_ME + self.correction.float()
         if self.r.n_group > 1:
             wanted_ME = self._in_best_groups(wanted_ME)
         chosen_MC = wanted_ME.topk(self.choices, dim=-1).indices

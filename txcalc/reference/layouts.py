@@ -179,6 +179,16 @@ def _leading() -> Layout:
     return Layout(lambda theirs, goal: [theirs[0].squeeze(0)], lambda ours, goal: [ours[0].unsqueeze(0)])
 
 
+def _expert_rows(*, turned: bool) -> Layout:
+    """All experts' channels one behind the other, [E * F, D]; ``turned``: ours are [E, D, F] (DBRX)."""
+
+    def read(theirs: Tensors, goal: Goal) -> list[Tensor]:
+        stacked = theirs[0].unflatten(0, (goal.shapes[0][0], -1))
+        return [stacked.mT if turned else stacked]
+
+    return Layout(read, lambda ours, goal: [(ours[0].mT if turned else ours[0]).flatten(0, 1)])
+
+
 LAYOUTS: Final = {
     "": _joined(0),
     "conv1d": _transposed(_joined(0)),
@@ -194,5 +204,7 @@ LAYOUTS: Final = {
     "rotary k": _rotary_pairs(lambda a: int(a.num_key_value_heads)),
     "filter": _filter(),
     "leading axis": _leading(),
+    "expert rows": _expert_rows(turned=False),
+    "expert columns": _expert_rows(turned=True),
 }
 """Layouts by the name that a table writes after a line; none: ours one behind the other, or one tensor as it is."""

@@ -16,7 +16,9 @@ _MODULES: Final = {
     "gpt": "gpt2 gpt_bigcode gptj gpt_neox opt bloom mpt falcon phi",
     "kin": "ministral ministral3 internlm3 iquestcoder seed_oss helium ernie4_5 smollm3 cwm arcee bitnet "
     "hunyuan_v1_dense exaone4 granite hyperclovax granitemoe granitemoeshared granite_swa granitemoe_swa olmo olmo3 "
-    "olmoe flex_olmo cohere2 cohere2_moe",
+    "olmoe flex_olmo cohere2 cohere2_moe glm glm4 nemotron jais2 persimmon nanochat diffllama apertus vaultgemma",
+    "kin_moe": "glm4_moe dots1 solar_open exaone_moe mimo_v2_flash mellum kolibri1 minimax_m2 hy_v3 afmoe laguna "
+    "phimoe ernie4_5_moe hunyuan_v1_moe qwen2_moe dbrx",
     "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3",
     "hybrids": "qwen3_next jamba mamba",
     "encoders": "bert roberta albert distilbert",
