@@ -91,6 +91,7 @@ def experts(r: Reader) -> MixtureOfExperts:
 
 
 def _granitemoe(r: Reader, prefix: str = "GraniteMoe") -> Model:
+    r.unused("mlp_bias", False)
     return llama_like(r, feed_forward=experts(r), **_common(r, prefix))
 
 
@@ -106,6 +107,7 @@ def _granite_swa(r: Reader) -> Model:
 
 
 def _granitemoe_swa(r: Reader) -> Model:
+    r.unused("mlp_bias", False)
     return _swa(r, experts(r), "GraniteMoeSWA")
 
 

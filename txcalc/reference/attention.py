@@ -108,7 +108,7 @@ class SelfAttention(Sublayer):
         return self._difference(product, context)
 
     def gated(self, out_BTNH: Tensor, x_BTD: Tensor) -> Tensor:
-        """The heads' output times a function of the input, a channel or a head at a time, where the layer has a gate."""
+        """The heads' output times a gate made of the input, by channel or by head, where the layer has one."""
         if self.gate_proj is None:
             return out_BTNH
         gate_BTG = self.gate_proj(x_BTD)
