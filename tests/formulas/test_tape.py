@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from tests.formulas.tape_cases import ATTENTION, DENSE, MIXTURES
 from tests.oracles import torch_memory
@@ -21,6 +23,7 @@ from txcalc.formulas.tape.core import Tape, Value
 from txcalc.formulas.tape.moments import Moment, pass_moments, training_step
 from txcalc.formulas.tape.parts import How
 from txcalc.formulas.tape.walk import PRECISIONS, Pass, Walk
+from txcalc.reference import attention as reference_attention
 
 MODES = ("fp32", "bf16", "autocast")
 
@@ -239,6 +242,37 @@ def test_the_allocator_agrees(config: dict[str, Any], backend: str, recompute: b
     assert truth - ours in range(0, 8 * numbers + 1, 8)
 
 
+@pytest.mark.parametrize("precision", MODES)
+@pytest.mark.parametrize("backend", ["flash", "eager"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "bloom"])
+def test_recomputed_scores(name: str, backend: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selective recomputation: a checkpoint around the attention product keeps q, k, v, and its mask and bias."""
+    original = reference_attention.attend
+    again = functools.partial(checkpoint, original, use_reentrant=False)
+    monkeypatch.setattr(reference_attention, "attend", lambda *product: again(*product))
+    model = architecture_of({"llama": LLAMA, "gpt2": GPT2, **OTHERS}[name])
+    truth = torch_memory.training_peaks(model, 2, 9, precision=precision, backend=backend)
+    how, question = How(observed=True), asked(2, 9, precision, backend).replace(recompute_scores=True)
+    assert model.head is not None
+    moments = training_step(model.main, model.head, question, how).moments()
+    assert max(moment.bytes for moment in moments) == max(truth)
+
+
+@pytest.mark.parametrize(("precision", "recompute"), itertools.product(MODES, [False, True]))
+@pytest.mark.parametrize("backend", ["math", "eager"])
+@pytest.mark.parametrize("config", [LLAMA, GPT2, BERT], ids=["llama", "gpt2", "bert"])
+def test_dropout(config: dict[str, Any], backend: str, precision: str, recompute: bool) -> None:
+    """On the CPU dropout is not fused: its noise is as wide as its input."""
+    model = architecture_of(config)
+    truth = torch_memory.training_peaks(
+        model, 2, 9, precision=precision, backend=backend, recompute=recompute, dropout=0.1
+    )
+    question = asked(2, 9, precision, backend).replace(dropout=True)
+    assert model.head is not None
+    moments = training_step(model.main, model.head, question, How(recompute, observed=True)).moments()
+    assert max(moment.bytes for moment in moments) == max(truth)
+
+
 # ---- prefill --------------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +305,17 @@ def test_prefill_of_other_models(name: str, backend: str) -> None:
         cached=model.main.role == "decoder" and name != "bert",
     )
     assert highest(model, (2, 9), "bf16", backend, last=True).bytes == truth
+
+
+@pytest.mark.parametrize("backend", ["flash", "eager"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen3", "gemma2", "bloom"])
+def test_peak_of_a_decoding_step(name: str, backend: str) -> None:
+    """One token a sequence against a cache, which holds keys, values and whatever never changes."""
+    model = architecture_of({"llama": LLAMA, "gpt2": GPT2, **OTHERS}[name])
+    truth = torch_memory.decode_peak(model, 2, 12, precision="fp32", backend=backend)
+    question = asked(2, 12, "fp32", backend).replace(T=symbol("T", 1), cached=True)
+    moments = pass_moments(model.main, model.head, question, last=True, observed=True)
+    assert max(moment.bytes for moment in moments) == truth
 
 
 # ---- by hand --------------------------------------------------------------------------------------------------------

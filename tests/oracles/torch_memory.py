@@ -99,9 +99,10 @@ def training_peaks(
     backend: str,
     recompute: bool = False,
     accumulate: bool = False,
+    dropout: float = 0.0,
 ) -> tuple[int, int]:
     """(peak of the forward pass and the loss, peak of the backward pass) as a dispatch mode sees them."""
-    whole = built(model, precision, backend)
+    whole = built(model, precision, backend, dropout=dropout)
     if recompute:
         whole.checkpoint_layers()
     step = training_step(whole, batch, tokens, precision)
@@ -163,4 +164,18 @@ def prefill_peak(
     kept = [tensor for entry in cache.entries() for tensor in entry.tensors()] if cache is not None else []
     with torch.no_grad(), Tracker([*whole.parameters(), *whole.buffers(), *kept, inputs]) as tracker:
         whole(inputs, cache=cache, last_only=last)
+    return tracker.peak
+
+
+def decode_peak(model: Model, batch: int, ctx: int, *, precision: str, backend: str) -> int:
+    """Peak of the step that adds the last of ``ctx`` tokens to a cache, beside parameters and cache."""
+    whole = built(model, precision, backend).eval()
+    tokens = torch.randint(0, whole.table(whole.main.stack.role).shape[0], (batch, ctx))
+    with torch.no_grad():
+        cache = whole.new_cache(batch=batch, ctx=ctx)
+        whole(tokens[:, :-1], cache=cache)
+        newest = tokens[:, -1:].clone()
+        kept = [*(tensor for entry in cache.entries() for tensor in entry.tensors()), *cache.constants.values()]
+        with Tracker([*whole.parameters(), *whole.buffers(), *kept, newest]) as tracker:
+            whole(newest, cache=cache, last_only=True)
     return tracker.peak

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from txcalc.architecture import Alibi, LatentAttention, Norm, QKNorm, RelativeBias, Rotary, SelfAttention
-from txcalc.expression import Expression, symbol
+from txcalc.expression import Expression, minimum, symbol
 from txcalc.formulas.letters import head_widths
 from txcalc.formulas.tape import operators as ops
 from txcalc.formulas.tape.core import Value
@@ -24,7 +24,11 @@ def self_attention(w: Walk, a: SelfAttention, x: Value) -> Value:
         plain, q = q, ops.product(t, q, factors, "queries, by temperature")
         t.drop(plain, factors)
     k, v = _keys(w, a, x, D, K, H, Hv)
-    asked = Product(q, k, v, N, K, H, Hv, w.asked.T, w.asked.S, causal=a.causal)
+    S = _seen(w.asked, a)
+    if w.asked.cached:
+        t.drop(k, v)
+        k, v = (t.given("cached", w.asked.B * S * K * width, k.width) for width in (H, Hv))
+    asked = Product(q, k, v, N, K, H, Hv, w.asked.T, S, causal=a.causal)
     out, by_token = attend(
         w,
         asked._replace(
@@ -33,6 +37,8 @@ def self_attention(w: Walk, a: SelfAttention, x: Value) -> Value:
             softcap=a.softcap is not None,
             sinks=a.sinks,
             turned=isinstance(a.position, Rotary),
+            keys_by_head=w.asked.cached,
+            values_by_head=w.asked.cached,
         ),
     )
     gated = _gated(w, a, x, out, D, N, Hv)
@@ -97,6 +103,12 @@ def _gated(w: Walk, a: SelfAttention, x: Value, out: Value, D: Expression, N: Ex
     gated = ops.product(t, out, gate, "attention output, gated")
     t.drop(gate)
     return gated
+
+
+def _seen(asked: Pass, a: SelfAttention) -> Expression:
+    """Tokens that the keys are of: a cache keeps no more than the window or chunk."""
+    limits = [limit for limit in (a.window, a.chunk) if limit is not None]
+    return minimum(asked.S, symbol("window", min(limits))) if asked.cached and limits else asked.S
 
 
 def is_dense(asked: Pass, a: SelfAttention) -> bool:

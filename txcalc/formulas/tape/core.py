@@ -93,7 +93,8 @@ class Tape:
         self.live = 0
         self.held: dict[Store, None] = {}
         self.nodes: list[Node] = []
-        self.parameter_gradients: list[Store] = []
+        self.parameter_gradients: list[Store] = []  # those that stay
+        self.trained: list[Store] = []  # every parameter's, whether it stays or is added to one that was there
         self._last_pack: int | None = None  # where a recomputation stops: the node that saves the last tensor
         self._owners_before: dict[Store, int] = {}
         self.with_tables = Peak(0, ())  # of the backward pass, as long as tables that all layers share are read
@@ -178,6 +179,8 @@ class Tape:
         reads_tables: bool = False,
     ) -> None:
         """Leave a node for the backward pass, where some input needs a gradient."""
+        if self.mode == "inference":
+            return
         needing = [value for value in inputs if value.needs_grad]
         if not needing:
             return
@@ -222,11 +225,15 @@ class Tape:
         outer, self.nodes, mode, self.mode = self.nodes, [], self.mode, "checkpointed"
         out = run()
         first, self.nodes, self.mode = self.nodes, outer, mode
+        if not first:
+            return out
         for value in inputs:
             self.hold(value.store)
+            value.pending += value.needs_grad
         for store in extra:
             self.hold(store)
-        self.record(out, inputs, (), partial(self._again, out, inputs, run, first, extra, holds_tables), takes=True)
+        again = partial(self._again, out, inputs, run, first, extra, holds_tables)
+        self.nodes.append(Node((out,), (), again, takes=True))
         return out
 
     def _again(
@@ -310,7 +317,11 @@ class Tape:
             if node.reads_tables and not self._recomputed and not any(other.reads_tables for other in nodes):
                 self._tables_end()
             for target, arriving in results:
-                self._arrive(target, arriving)
+                if target.needs_grad:
+                    self._arrive(target, arriving)
+            for target, unwanted in results:  # made all the same, by kernels that make all gradients at once
+                if not target.needs_grad:
+                    self.release(unwanted.store)
 
     def _release_saved(self, node: Node) -> None:
         for store in node.saved:
@@ -330,6 +341,7 @@ class Tape:
         value.pending -= 1
         if value.leaf and not value.pending:
             store = self._buffers.pop(value).store
+            self.trained.append(store)
             if self.accumulate and not value.tied:
                 self.release(store)
             else:

@@ -65,11 +65,19 @@ def training_step(stack: Stack, head: Head, asked: Pass, how: How) -> Step:
     layers = _layers(stack, embedding.out, asked, how)
     tail = tail_part(stack, head, layers[-1].out if layers else embedding.out, asked, how)
     shared, passing = tables(stack, asked)
+    if asked.recompute_scores:  # a product's checkpoint holds on to its mask and bias
+        held = tuple(store for store in passing if "of all layers" in store.name)
+        shared, passing = _held_too(shared, held), tuple(store for store in passing if store not in held)
     if how.checkpointed:  # a checkpoint holds on to the pass, and so to all that its layers share
-        shared, passing = tuple(Table(store, 0) for store in (*(table.store for table in shared), *passing)), ()
+        shared, passing = tuple(Table(table.store, 0) for table in _held_too(shared, passing)), ()
     kept = layers and layers[0].keeps_input
     first = () if kept else _first_states(stack, asked, embedding.out.width)
     return Step(embedding, layers, tail, shared, passing, first)
+
+
+def _held_too(shared: tuple[Table, ...], stores: tuple[Store, ...]) -> tuple[Table, ...]:
+    """Tables that the first layer's backward pass ends, beside those that are held anyway."""
+    return (*shared, *(Table(store, 0) for store in stores))
 
 
 def _tokens(stack: Stack) -> TokenEmbedding:

@@ -290,14 +290,8 @@ def flash(t: Tape, inputs: Sequence[Value], bias: Value | None, elements: Expres
     out = t.new("attention output", elements, inputs[0].width, needs_grad=needs_grad)
     sums = t.new("log-sum-exp", rows, 4)
 
-    def backward(_: Grad) -> Grads:
-        grads = [(each, t.new_grad(each)) for each in inputs]
-        for each, grad in grads:
-            if not each.needs_grad:
-                t.release(grad.store)
-        return [(each, grad) for each, grad in grads if each.needs_grad]
-
-    t.record(out, inputs, [*inputs, out, sums, *([bias] if bias is not None else [])], backward)
+    saved = [*inputs, out, sums, *([bias] if bias is not None else [])]
+    t.record(out, inputs, saved, lambda _: [(each, t.new_grad(each)) for each in inputs])
     t.drop(sums)
     return out
 

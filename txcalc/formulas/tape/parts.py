@@ -9,14 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from txcalc.architecture import Head, Layer, Stack, TokenEmbedding
-from txcalc.expression import exact, symbol
+from txcalc.expression import symbol
 from txcalc.formulas.tape import ends
 from txcalc.formulas.tape.blocks import layer as walk_layer
 from txcalc.formulas.tape.core import Grad, Peak, Store, Tape, Value
 from txcalc.formulas.tape.feed_forward import activation
 from txcalc.formulas.tape.walk import Pass, Walk
-
-GENERATOR_STATE = 5056  # bytes that torch.get_rng_state() holds on the CPU; a checkpoint keeps one
 
 
 class How(NamedTuple):
@@ -44,7 +42,7 @@ class Part(NamedTuple):
 
     ``kept``: storages that wait for the backward pass; ``until_end``: bytes that the forward pass holds beside them;
     ``forward`` and ``backward``: the peaks; ``after_tables``: of the backward pass when tables that all layers share
-    have been read for the last time. ``gradients``: of its parameters, which stay.
+    have been read for the last time. ``gradients``: of its parameters, those that stay; ``trained``: of all of them.
     """
 
     name: str
@@ -56,6 +54,7 @@ class Part(NamedTuple):
     after_tables: Peak
     gradients: tuple[Store, ...]
     gradient_bytes: int
+    trained: tuple[Store, ...]
     keeps_input: bool
     out: Stream
 
@@ -75,7 +74,7 @@ def layer_part(described: Layer, stream: Stream, asked: Pass, how: How) -> Part:
 
 
 def _checkpointed(w: Walk, described: Layer, x: Value) -> Value:
-    states = (w.tape.store("generator state", exact(GENERATOR_STATE)),) if w.asked.on_cpu(w.tape) else ()
+    states = w.generator_states()
     y = w.tape.recompute((x,), lambda: walk_layer(w, described, x), states, holds_tables=True)
     for state in states:
         w.tape.release(state)
@@ -112,6 +111,7 @@ def _and_back(
         after_tables=after,
         gradients=gradients,
         gradient_bytes=sum(store.bytes for store in gradients),
+        trained=tuple(tape.trained),
         keeps_input=x is not None and x.store in kept,
         out=Stream(channels, y.width, y.needs_grad),
     )

@@ -38,6 +38,7 @@ class Product(NamedTuple):
     sinks: bool = False
     turned: bool = False
     keys_by_head: bool = False  # k lies as [B, N, S, H]
+    values_by_head: bool = False
 
     @property
     def grouped(self) -> bool:
@@ -55,12 +56,27 @@ def attend(w: Walk, p: Product) -> tuple[Value, bool]:
 
     One query token under grouped heads: the query heads of a group become rows over their one key head.
     """
-    if w.asked.backend == "eager" or p.softcap or p.sinks:
-        return eager(w, p), False
     if p.grouped and int(p.T) == 1 and not p.bias:
         p = p._replace(N=p.K, T=p.N // p.K, causal=False)
-    fused = w.asked.backend == "flash" and not w.asked.dropout and int(p.H) == int(p.Hv)
-    return (flash(w, p), True) if fused else (math(w, p), False)
+    by_token = _fused(w, p)
+    if not w.asked.recompute_scores or w.tape.mode == "inference":
+        return _product(w, p), by_token
+    states = w.generator_states()
+    out = w.tape.recompute((p.q, p.k, p.v), lambda: _product(w, p), states)
+    for state in states:
+        w.tape.release(state)
+    return out, by_token
+
+
+def _fused(w: Walk, p: Product) -> bool:
+    only_eager = w.asked.backend == "eager" or p.softcap or p.sinks
+    return not only_eager and w.asked.backend == "flash" and not w.asked.dropout and int(p.H) == int(p.Hv)
+
+
+def _product(w: Walk, p: Product) -> Value:
+    if w.asked.backend == "eager" or p.softcap or p.sinks:
+        return eager(w, p)
+    return flash(w, p) if _fused(w, p) else math(w, p)
 
 
 def flattened(w: Walk, out: Value, heads: Expression, by_token: bool) -> Value:
@@ -101,9 +117,10 @@ def _bias(w: Walk, p: Product, width: int) -> Value | None:
     plain = ops.cast(t, t.given("bias", p.N * pairs, p.bias), width, "bias of the scores, cast")
     if not (p.dense or p.triangular):
         return plain
-    unseen = _unseen(w, p)
+    triangle = None if p.dense else _triangle(w, p)  # a local of the function, so that it stays until the end of it
+    unseen = t.new("masked pairs", pairs, 1)
     out = ops.scaled(t, plain, "mask and bias of the scores")
-    t.drop(unseen, plain)
+    t.drop(unseen, plain, *_there(triangle))
     return out
 
 
@@ -221,7 +238,7 @@ def _with_sinks(w: Walk, p: Product, scores: Value) -> Value:
 def _over_values(w: Walk, p: Product, weights: Value, v: Value, name: str) -> Value:
     """weights @ values: [B, N, T, Hv]."""
     t = w.tape
-    values = _laid_out(w, v, p.grouped or folds(w, p.S, p.N), "values, contiguous")
+    values = _laid_out(w, v, p.values_by_head or p.grouped or folds(w, p.S, p.N), "values, contiguous")
     out = ops.matmul(t, weights, values, w.asked.B * p.T * p.N * p.Hv, name)
     t.drop(values)
     return out
@@ -243,12 +260,13 @@ def math(w: Walk, p: Product) -> Value:
         bias = t.new("mask of the scores", p.T * p.S, 4)
         t.drop(triangle)
     k, v = (_repeated(w, p, x, width) for x, width in ((wide[1], p.H), (wide[2], p.Hv)))
-    softmax = _math_softmax(w, p, q, k)
-    weights = ops.dropout(t, softmax, fused=w.asked.cuda) if w.asked.dropout else t.again(softmax)
+    weights = _math_softmax(w, p, q, k)
+    if w.asked.dropout:
+        weights = _then(w, weights, ops.dropout(t, weights, fused=w.asked.cuda))
     returned = ops.cast(t, weights, compute, "attention weights that nobody asked for")
     out = _over_values(w, p, weights, v, "attention output in fp32")
     narrow = ops.cast(t, out, compute, "attention output")
-    t.drop(out, weights, softmax, q, k, v, *wide, returned, *_there(bias), *inputs)
+    t.drop(out, weights, q, k, v, *wide, returned, *_there(bias), *inputs)
     return narrow
 
 

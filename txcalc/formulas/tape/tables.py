@@ -64,14 +64,16 @@ def _passing(stack: Stack, asked: Pass, attentions: list[SelfAttention | LatentA
     biases = dict.fromkeys(
         (a.position, a.num_attention_heads) for a in plain if isinstance(a.position, Alibi | RelativeBias)
     )
-    for kind in rotary:
+    for kind in rotary if not asked.cached else ():  # a cache holds these for all its passes
         yield Store("rotary frequencies", exact(kind.rotary_dim // 2) * 4)
     for _ in masks:
         yield Store("mask of all layers", pairs * 1)
     for _, heads in biases:
         yield Store("bias of all layers", symbol("N", heads) * pairs * 4)
-    for _ in {heads for position, heads in biases if isinstance(position, Alibi)}:
+    for _ in {heads for position, heads in biases if isinstance(position, Alibi) and not asked.cached}:
         yield Store("slopes", symbol("N", plain[0].num_attention_heads) * 4)
+    if biases and asked.cached:
+        yield Store("position numbers of the keys", asked.S * INDEX)
     if rotary or masks or biases or _placed(stack):
         yield Store("position numbers", asked.T * INDEX)
 

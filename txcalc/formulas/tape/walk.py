@@ -11,7 +11,7 @@ from typing import Final, Literal
 from txcalc.architecture import Norm, QKNorm, Rotary
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.tape import operators as ops
-from txcalc.formulas.tape.core import Tape, Value
+from txcalc.formulas.tape.core import Store, Tape, Value
 from txcalc.record import Record
 
 Backend = Literal["eager", "math", "flash"]
@@ -49,6 +49,7 @@ class Lora(Record):
 class Pass(Record):
     """One pass over B sequences: T query tokens against S keys.
 
+    ``cached``: keys and values of S tokens lie in a cache already, and those of the T tokens are written into it.
     ``cuda``: as CUDA's kernels keep things: a byte an element for dropout, fp32 statistics of a LayerNorm.
     """
 
@@ -58,12 +59,13 @@ class Pass(Record):
     precision: Precision
     backend: Backend = "flash"
     dropout: bool = False
+    recompute_scores: bool = False  # the attention product keeps its inputs alone and runs again (selective)
     lora: Lora | None = None
+    cached: bool = False
     cuda: bool = False
 
-    def on_cpu(self, tape: Tape) -> bool:
-        """Whether a generator's state is a storage that counts: on the CPU, where an allocator sees it."""
-        return not self.cuda and not tape.observed
+
+GENERATOR_STATE: Final = 5056  # bytes that torch.get_rng_state() holds on the CPU; a checkpoint keeps one
 
 
 class Walk:
@@ -73,6 +75,12 @@ class Walk:
         self.tape, self.asked = tape, asked
         self.n = asked.B * asked.T
         self.casts: list[Value] = []  # parameters that autocast holds in the narrower dtype until its context ends
+
+    def generator_states(self) -> tuple[Store, ...]:
+        """What a checkpoint keeps to draw the same random numbers again: on the CPU, where an allocator sees it."""
+        if self.asked.cuda or self.tape.observed:
+            return ()
+        return (self.tape.store("generator state", exact(GENERATOR_STATE)),)
 
     # ---- projections ------------------------------------------------------------------------------------------------
 
@@ -113,7 +121,8 @@ class Walk:
         matrix = self._kept_narrow(weight)
         inner = self.narrowed(x)
         out = ops.linear(t, inner, matrix, offset, elements, name, folded=folded)
-        t.drop(inner)
+        casts = ((matrix, weight), (offset, bias))
+        t.drop(inner, *(made for made, own in casts if made is not None and made is not own))
         return out
 
     def narrowed(self, x: Value) -> Value:
@@ -123,11 +132,12 @@ class Walk:
         return ops.cast(self.tape, x, width, f"{x.store.name}, cast")
 
     def _kept_narrow(self, parameter: Value) -> Value:
-        """The parameter as a matrix product takes it; autocast keeps the copy until its context ends."""
+        """The parameter as a matrix product takes it; autocast keeps copies of trained ones until its context ends."""
         if not self.asked.precision.autocast:
             return parameter
         made = ops.cast(self.tape, parameter, self.asked.precision.compute, f"{parameter.store.name}, cast")
-        self.casts.append(made)
+        if parameter.needs_grad:
+            self.casts.append(self.tape.again(made))
         return made
 
     def _adapted(

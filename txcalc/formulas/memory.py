@@ -1,0 +1,206 @@
+"""Memory of inference: weights, cache, the activations at their peak; what a runtime adds stands apart.
+
+Activations are those of the plain forward pass that ``tape`` walks, operator by operator: the most that is live at one
+moment, given tokens, attention backend and dtype. A fused engine needs less, never more, at the same number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from txcalc.architecture import Model, Stack, TokenEmbedding
+from txcalc.errors import RequestError
+from txcalc.expression import Expression, exact, symbol
+from txcalc.formulas.allowances import allowances
+from txcalc.formulas.dtypes import config_dtype
+from txcalc.formulas.guessed_activations import widest_outputs
+from txcalc.formulas.kv_cache import kv_cache
+from txcalc.formulas.tape.core import Store
+from txcalc.formulas.tape.moments import Moment, pass_moments
+from txcalc.formulas.tape.parts import head_peak
+from txcalc.formulas.tape.support import depends_on_data, unwalked
+from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Pass
+from txcalc.formulas.weights import formats_of, weight_bytes
+from txcalc.formulas.workload import require_positive
+from txcalc.result import Node, leaf, total
+
+SOURCE: Final = "derived: storages that are live at once in a plain forward pass; held against torch's allocator"
+_KEPT: Final = "weights and cache as they are stored, and the forward pass at its highest moment"
+
+
+def memory(
+    model: Model,
+    *,
+    ctx: int,
+    batch: int = 1,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    group_size: int | None = None,
+    keep: Mapping[str, str] | None = None,
+    backend: Backend = "flash",
+    phase: str = "prefill",
+    batched_tokens: int | None = None,
+    source_ctx: int | None = None,
+) -> Node:
+    """Bytes that inference takes at ``ctx`` tokens: ``memory.total`` exact, ``memory.with_allowances`` estimated.
+
+    ``dtype``: of the layers' matrices (``weights``); ``phase``: ``prefill`` of all ctx tokens at once, or ``decode`` of
+    one token a sequence. ``batched_tokens``: so many tokens in one pass instead, as an engine batches them.
+
+    Headline figures: ``memory.total``, ``weights``, ``kv_cache``, ``activations``, ``logits``, ``allowances``,
+    ``with_allowances``.
+
+    Raises:
+        RequestError: a length below 1, an unknown format, backend or phase.
+    """
+    require_positive(ctx=ctx, batch=batch, batched_tokens=batched_tokens, source_ctx=source_ctx, group_size=group_size)
+    asked = asked_pass(model, ctx=ctx, batch=batch, backend=backend, phase=phase, batched_tokens=batched_tokens)
+    weights = weight_bytes(model, formats_of(model, dtype, group_size=group_size, keep=keep))
+    cache = _cache(model, ctx=ctx, batch=batch, kv_dtype=kv_dtype, source_ctx=source_ctx)
+    activations, views = _activations(model, asked)
+    whole = total(
+        "memory",
+        "bytes",
+        [weights, *cache, activations],
+        key="memory.total",
+        source=SOURCE,
+        convention=_KEPT,
+    )
+    parts = [whole, *views, *with_allowances(whole, training=False)]
+    return total("memory", "bytes", parts, source=SOURCE).estimated(model.reasons)
+
+
+def asked_pass(
+    model: Model, *, ctx: int, batch: int, backend: Backend, phase: str = "prefill", batched_tokens: int | None = None
+) -> Pass:
+    """The pass whose activations are asked for.
+
+    Raises:
+        RequestError: an unknown backend or phase; tokens of several sequences where the scores are held.
+    """
+    if backend not in BACKENDS:
+        raise RequestError(f"unknown attention backend {backend!r}", f"one of {', '.join(BACKENDS)}")
+    if phase not in ("prefill", "decode"):
+        raise RequestError(f"unknown phase {phase!r}", "prefill or decode")
+    precision = PRECISIONS[config_dtype(model.dtype).name]
+    S = symbol("S", ctx)
+    if batched_tokens is not None:
+        if backend != "flash":
+            raise RequestError(
+                f"batched tokens have no scores to count for backend {backend}", "choose --backend flash"
+            )
+        T = symbol("T", batched_tokens)
+        return Pass(B=symbol("B", 1), T=T, S=T, precision=precision, backend=backend)
+    if phase == "decode":
+        return Pass(B=symbol("B", batch), T=symbol("T", 1), S=S, precision=precision, backend=backend, cached=True)
+    T = symbol("T", ctx)
+    return Pass(B=symbol("B", batch), T=T, S=T, precision=precision, backend=backend)
+
+
+def _cache(model: Model, *, ctx: int, batch: int, kv_dtype: str | None, source_ctx: int | None) -> list[Node]:
+    found = kv_cache(model, ctx=ctx, batch=batch, kv_dtype=kv_dtype, source_ctx=source_ctx)
+    needed = found.find("kv_cache.total_bytes").replace(name="kv_cache", key="memory.kv_cache", note=found.convention)
+    state = int(found.find("kv_cache.state_bytes").value)
+    if not state:
+        return [needed]
+    return [needed, leaf("recurrent_state", "bytes", symbol("B", batch) * symbol("state_bytes", state))]
+
+
+def with_allowances(whole: Node, *, training: bool) -> list[Node]:
+    """The allowances, and the exact sum with them: an estimate."""
+    extra = allowances(training=training)
+    both = symbol("total", int(whole.value)) + symbol("allowances", int(extra.value))
+    return [
+        extra,
+        leaf(
+            "with_allowances",
+            "bytes",
+            both,
+            key="memory.with_allowances",
+            aside=True,
+            basis="estimated",
+            reason="allowances are",
+        ),
+    ]
+
+
+# ---- activations ----------------------------------------------------------------------------------------------------
+
+
+def _activations(model: Model, asked: Pass) -> tuple[Node, list[Node]]:
+    """(the highest moment of the pass, or an estimate beside the sum; other views)."""
+    stack = model.main
+    reasons = why_estimated(stack, training=False)
+    if reasons and not _walkable(stack):
+        guess = _guess(stack, asked)
+        return guess.replace(basis="estimated", reason="; ".join(reasons), aside=True), []
+    moments = pass_moments(stack, model.head, asked, last=stack.role == "decoder")
+    highest = max(moments, key=lambda moment: moment.bytes)
+    node = moment_node(highest).replace(
+        name="activations", key="memory.activations", note=f"at its highest in {highest.name}"
+    )
+    if reasons:
+        node = node.estimated(tuple(reasons)).replace(aside=True)
+    return node, [*_logits(model, asked), *_per_token(highest, asked)]
+
+
+def why_estimated(stack: Stack, *, training: bool) -> list[str]:
+    """Why activations are not known to the byte; empty where they are."""
+    found = [
+        f"no memory formula yet for {what}" for layer in stack.layers for what in unwalked(layer, training=training)
+    ]
+    if not isinstance(stack.embedding, TokenEmbedding):
+        found.append("no memory formula yet for towers")
+    if not training and any(depends_on_data(layer) for layer in stack.layers):
+        found.append("how many tokens an expert gets depends on the data; taken as even")
+    return list(dict.fromkeys(found))
+
+
+def _walkable(stack: Stack) -> bool:
+    return isinstance(stack.embedding, TokenEmbedding) and not any(
+        unwalked(layer, training=False) for layer in stack.layers
+    )
+
+
+def moment_node(moment: Moment) -> Node:
+    """What is live at a moment, a row for each storage."""
+    rows = store_rows((*moment.shared, *moment.peak.stores))
+    return total("peak", "bytes", rows, source=SOURCE)
+
+
+def store_rows(stores: Iterable[Store]) -> list[Node]:
+    """A row for each name; equal storages of a name are one row times their number."""
+    kinds: dict[tuple[str, int], tuple[Expression, int]] = {}
+    for store in stores:
+        size, count = kinds.get((store.name, store.bytes), (store.size, 0))
+        kinds[(store.name, store.bytes)] = (size, count + 1)
+    return [leaf(name, "bytes", size if count == 1 else count * size) for (name, _), (size, count) in kinds.items()]
+
+
+def _logits(model: Model, asked: Pass) -> list[Node]:
+    stack = model.main
+    _, size = head_peak(stack, model.head, asked, last=stack.role == "decoder")
+    if not size or model.head is None:
+        return []
+    rows = asked.B if stack.role == "decoder" or model.head.pooled else asked.B * asked.T
+    V = symbol("V", model.head.output_size)
+    width = exact(size // (int(rows) * int(V)))
+    convention = "of each sequence's last token" if stack.role == "decoder" else "of every position"
+    return [leaf("logits", "bytes", rows * V * width, key="memory.logits", aside=True, convention=convention)]
+
+
+def _per_token(moment: Moment, asked: Pass) -> list[Node]:
+    """Bytes of activations a batched token, where the peak is so many times the tokens."""
+    tokens = int(asked.B) * int(asked.T)
+    if moment.bytes % tokens or tokens == 1:
+        return []
+    rate = symbol("activations", moment.bytes) // symbol("tokens", tokens)
+    return [leaf("per_batched_token", "bytes", rate, key="memory.activations_per_token", aside=True)]
+
+
+def _guess(stack: Stack, asked: Pass) -> Node:
+    """The stream twice and every matrix's output of the widest layer: a rough size where no walk exists."""
+    n, width = asked.B * asked.T, asked.precision.compute
+    channels = 2 * symbol("D", stack.hidden_size) + symbol("outputs", max(map(widest_outputs, stack.layers)))
+    return leaf("activations", "bytes", n * channels * width, key="memory.activations")
