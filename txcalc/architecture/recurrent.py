@@ -34,6 +34,8 @@ class Mamba2(Record):
 
     intermediate_size = num_heads * head_dim. ``norm``: the gated RMSNorm before the output projection, over groups of
     intermediate_size / norm_groups channels; ``gate_first`` multiplies by the gate before it normalises.
+    ``multipliers``: constants on what the input projection gives, for the gate, the input, B, C and the time steps
+    (Falcon-H1). ``out_bias``: of the output projection, None: as the input projection has one.
     """
 
     hidden_size: int
@@ -50,6 +52,8 @@ class Mamba2(Record):
     gate_first: bool = True
     norm_eps: float = 1e-5
     time_step_limit: tuple[float, float] = (0.0, float("inf"))
+    out_bias: bool | None = None
+    multipliers: tuple[float, ...] = ()
     chunk_size: int = 256  # of the chunked scan: no parameter, no other result, but other FLOPs
 
 

@@ -87,6 +87,7 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
     visited = E if work.moe == "all_experts" else symbol("num_experts_per_tok", m.num_experts_per_tok)
     parts = [
         linear_flops("router", work.rows, D, choices),
+        *_latent_projections(m, work),
         times("experts", "FLOPs", visited, [feed_forward_flops(m.expert, work, "expert")]),
         feed_forward_flops(m.shared_expert, work, "shared_expert") if m.shared_expert else None,
         linear_flops("shared_expert_gate", work.rows, D, 1) if m.shared_expert_gate else None,
@@ -100,3 +101,12 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
         basis="estimated" if estimated else "exact",
         reason=_ZERO_EXPERTS if estimated else "",
     )
+
+
+def _latent_projections(m: MixtureOfExperts, work: Work) -> list[Node]:
+    """Into the width of the routed experts and back, once for all experts of a token."""
+    if m.latent_size is None:
+        return []
+    D, latent = symbol("D", m.hidden_size), symbol("latent_size", m.latent_size)
+    down = linear_flops("latent_down_proj", work.rows, D, latent)
+    return [down, linear_flops("latent_up_proj", work.rows, latent, D)]

@@ -79,6 +79,8 @@ def inner(f: arch.FeedForward, gate: Tensor | None, up: Tensor, learned: nn.Modu
     act = learned or ACTIVATIONS[f.activation]
     if gate is None:
         return act(up)
+    if f.gate_scale != 1.0:
+        gate = gate * f.gate_scale
     if f.activation == "swiglu_oai":
         return _clamped(f, gate, up)
     if f.activation_sparsity:

@@ -99,16 +99,25 @@ class Mamba2(Sublayer):
         self.D_skip = nn.Parameter(torch.empty(m.num_heads))
         self.dt_bias = nn.Parameter(torch.empty(m.num_heads))
         self.norm_weight = nn.Parameter(torch.empty(self.inner)) if m.norm else None
-        self.out_proj = nn.Linear(self.inner, m.hidden_size, bias=m.bias)
+        self.out_proj = nn.Linear(self.inner, m.hidden_size, bias=m.bias if m.out_bias is None else m.out_bias)
 
     def forward(self, x_BTD: Tensor, context: Context, kept: StateCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         widths = [self.inner, self.inner + 2 * self.grouped, self.m.num_heads]
-        gate_BTF, xBC, dt_BTN = self.in_proj(x_BTD).split(widths, dim=-1)
+        gate_BTF, xBC, dt_BTN = self._projected(x_BTD).split(widths, dim=-1)
         xBC = ACTIVATIONS[self.m.activation](self.conv(xBC, context, kept))
         y_BTF = self.selective_scan(xBC, dt_BTN, context, kept).to(x_BTD.dtype)
         out_BTD: Tensor = self.out_proj(self.gated(y_BTF, gate_BTF))
         return out_BTD
+
+    def _projected(self, x_BTD: Tensor) -> Tensor:
+        """Gate, input, B, C and time steps side by side, each times its constant where there is one (Falcon-H1)."""
+        projected: Tensor = self.in_proj(x_BTD)
+        if not self.m.multipliers:
+            return projected
+        widths = (self.inner, self.inner, self.grouped, self.grouped, self.m.num_heads)
+        parts = projected.split(widths, dim=-1)
+        return torch.cat([part * scale for part, scale in zip(parts, self.m.multipliers, strict=True)], dim=-1)
 
     def selective_scan(self, xBC: Tensor, dt_BTN: Tensor, context: Context, kept: StateCache | None) -> Tensor:
         """The recurrence, in fp32: [B, T, channels] -> [B, T, num_heads * head_dim]."""

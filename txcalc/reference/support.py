@@ -21,6 +21,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
         "other_types": "a table by task or language (ERNIE, XLM)",
     },
+    arch.MixtureOfExperts: {"latent_size": "experts in a width of their own (Nemotron 3)"},
     arch.Head: {"reads": "a classifier that reads another vector than the usual"},
 }
 NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
