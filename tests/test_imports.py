@@ -84,6 +84,9 @@ def test_calculators_load_no_heavy_module(arguments: list[str]) -> None:
 
 
 def test_importing_the_package_loads_no_heavy_module() -> None:
-    program = "import sys, txcalc, txcalc.cli; print(sorted({'torch', 'numpy', 'huggingface_hub', 'yaml', 'rich'} & set(sys.modules)))"
+    program = (
+        "import sys, txcalc, txcalc.cli;"
+        "print(sorted({'torch', 'numpy', 'huggingface_hub', 'yaml', 'rich'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
