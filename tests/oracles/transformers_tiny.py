@@ -25,7 +25,7 @@ def made(config: dict[str, Any], seed: int = 0, spread: float = 0.05) -> Any:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * spread)
         for name, buffer in model.named_buffers():
-            if name.endswith("e_score_correction_bias"):
+            if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.add_(torch.randn_like(buffer) * spread)
     return model
 

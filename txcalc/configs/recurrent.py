@@ -6,6 +6,7 @@ Sources: Dao and Gu 2024 (arXiv 2405.21060); Zuo et al. 2024 (arXiv 2410.05355),
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Final
 
 from txcalc.architecture import (
@@ -181,7 +182,14 @@ def _recurrent_gemma(r: Reader) -> Model:
     mixers["recurrent"] = _griffin_recurrence(r, act_name="hidden_activation")
     layers = each_once(kinds, lambda kind: pre_norm(mixers[kind], feed_forward, norm=norm))
     head = {**published("RecurrentGemma", ""), "softcap": r.optional_number("logits_soft_cap")}
-    return decoder_of(r, layers, final_norm=norm, head=head, embedding_scale=hidden**0.5)
+    return decoder_of(r, layers, final_norm=norm, head=head, embedding_scale=_bfloat16(hidden**0.5))
+
+
+def _bfloat16(x: float) -> float:
+    """The nearest bfloat16, ties to even: the embedding's factor is one whatever the dtype, as in training."""
+    bits = int.from_bytes(struct.pack(">f", x), "big")
+    kept = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return float(struct.unpack(">f", (kept << 16).to_bytes(4, "big"))[0])
 
 
 def _griffin_attention(r: Reader) -> SelfAttention:

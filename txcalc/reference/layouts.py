@@ -179,6 +179,15 @@ def _leading() -> Layout:
     return Layout(lambda theirs, goal: [theirs[0].squeeze(0)], lambda ours, goal: [ours[0].unsqueeze(0)])
 
 
+def _head_rows() -> Layout:
+    """Theirs is [heads, channels of a head], ours all channels one behind the other."""
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        return [ours[0].unflatten(0, (goal.sublayer.num_heads, -1))]
+
+    return Layout(lambda theirs, goal: [theirs[0].flatten()], write)
+
+
 def _expert_rows(*, turned: bool) -> Layout:
     """All experts' channels one behind the other, [E * F, D]; ``turned``: ours are [E, D, F] (DBRX)."""
 
@@ -204,6 +213,7 @@ LAYOUTS: Final = {
     "rotary k": _rotary_pairs(lambda a: int(a.num_key_value_heads)),
     "filter": _filter(),
     "leading axis": _leading(),
+    "head rows": _head_rows(),
     "expert rows": _expert_rows(turned=False),
     "expert columns": _expert_rows(turned=True),
 }

@@ -21,6 +21,7 @@ _MODULES: Final = {
     "phimoe ernie4_5_moe hunyuan_v1_moe qwen2_moe dbrx",
     "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3",
     "hybrids": "qwen3_next jamba mamba",
+    "recurrences": "mamba2 falcon_mamba bamba falcon_h1 granitemoehybrid nemotron_h recurrent_gemma lfm2 lfm2_moe",
     "encoders": "bert roberta albert distilbert",
     "seq2seq": "t5 bart",
     "towers": "gemma3",
