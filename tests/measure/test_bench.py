@@ -138,7 +138,11 @@ def test_a_signal_keeps_what_was_measured(
     monkeypatch.setattr(bench.Bench, "decodes", ended)
     saved = tmp_path / "saved.json"
     before = signal.getsignal(signal.SIGTERM)
-    ran = txcalc("bench", tiny, *QUICK, "--json", "--save", str(saved))
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        ran = txcalc("bench", tiny, *QUICK, "--json", "--save", str(saved))
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert ran.code == code
     assert "broken off by a signal" in ran.err
     keys = ran.json()["bench"]["measured"]
