@@ -16,6 +16,17 @@ _PLAIN = {"rope_type": "default", "rope_theta": 1e4}
 _MOE = {**_HEADS, "moe_intermediate_size": 24, "num_experts_per_tok": 2}
 _V3 = {"n_routed_experts": 8, "n_shared_experts": 2, "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1,
        "norm_topk_prob": True, "routed_scaling_factor": 1.5}  # fmt: skip
+_MLA = {
+    **_D,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 20,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 12,
+}
+_V3_MLA = {**_MLA, "moe_intermediate_size": 24, "num_experts_per_tok": 2}
+_INDEX = {"index_head_dim": 6, "index_n_heads": 12, "index_topk": 5}  # with few heads, scores that ReLU makes 0 tie
 
 #: type -> (class, fields); variants carry a word after the type's name.
 TYPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -99,6 +110,15 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
         "d_model": 32, "n_heads": 4, "n_layers": 3, "vocab_size": V, "max_seq_len": 64,
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 0.2, "rope_theta": 1e4},
         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 6, "moe_top_k": 2}}),
+    "deepseek_v32": ("DeepseekV32ForCausalLM", {**_V3_MLA, **_V3, **_INDEX}),
+    "glm_moe_dsa": ("GlmMoeDsaForCausalLM", {**_V3_MLA, **_V3, **_INDEX, "index_topk_pattern": "FSFS"}),
+    "glm4_moe_lite": ("Glm4MoeLiteForCausalLM", {**_V3_MLA, **_V3}),
+    "axk1": ("AXK1ForCausalLM", {**_V3_MLA, **_V3, "rope_interleave": False}),
+    "mistral4": ("Mistral4ForCausalLM", {**_V3_MLA, **_V3, "rope_parameters": {
+        **_YARN, "original_max_position_embeddings": 4, "llama_4_scaling_beta": 0.5, "mscale": 1.0,
+        "mscale_all_dim": 1.0}}),
+    "minicpm3": ("MiniCPM3ForCausalLM", {**_MLA, "v_head_dim": None, "dim_model_base": 20, "scale_depth": 1.1}),
+    "youtu": ("YoutuForCausalLM", _MLA),
 }  # fmt: skip
 
 

@@ -174,6 +174,7 @@ class LatentAttention(Record):
     indexer: Indexer | None = None
     q_lora_scale: float = 1.0  # LongCat scales the two latents
     kv_lora_scale: float = 1.0
+    temperature: LengthTemperature | None = None
 
 
 class CrossAttention(Record):

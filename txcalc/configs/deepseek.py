@@ -100,7 +100,7 @@ def _model(
     r.unused("moe_layer_freq", 1)
     num_layers, hidden = r.layers(), r.integer("hidden_size")
     norm = rms_norm(hidden, r.number("rms_norm_eps"))
-    attention = _attention(r, interleaved=interleaved)
+    attention = latent_attention(r, interleaved=interleaved)
     dense_layers = min(r.integer("first_k_dense_replace", minimum=0), num_layers)
     layers = []
     if dense_layers:
@@ -112,9 +112,13 @@ def _model(
     return decoder_of(r, layers, final_norm=norm, head=head)
 
 
-def _attention(r: Reader, *, interleaved: bool) -> LatentAttention:
+def latent_attention(
+    r: Reader, *, interleaved: bool, settings: Mapping[str, Any] | None = None, **fields: Any
+) -> LatentAttention:
+    """Latent attention in DeepSeek's spelling; ``settings`` are rotary ones, where the type has its own."""
     nope, turned = r.integer("qk_nope_head_dim"), r.integer("qk_rope_head_dim")
-    position = rope.rotary(r, turned, interleaved=interleaved)
+    given = rope.parameters(r) if settings is None else settings
+    position = rope.rotary(r, turned, interleaved=interleaved, settings={**given, "partial_rotary_factor": 1.0})
     return LatentAttention(
         hidden_size=r.integer("hidden_size"),
         num_attention_heads=r.integer("num_attention_heads"),
@@ -122,11 +126,12 @@ def _attention(r: Reader, *, interleaved: bool) -> LatentAttention:
         kv_lora_rank=r.integer("kv_lora_rank"),
         qk_nope_head_dim=nope,
         qk_rope_head_dim=turned,
-        v_head_dim=r.integer("v_head_dim"),
+        v_head_dim=fields.pop("v_head_dim", None) or r.integer("v_head_dim"),
         norm_eps=1e-6,  # both latents' norms: the default of the norm, not the config's rms_norm_eps
         position=position,
         bias=r.flag("attention_bias"),
         scale=_scale(position, nope + turned),
+        **fields,
     )
 
 
@@ -218,6 +223,12 @@ TYPES: Final = {
         origin="transformers 5.23 DeepseekV2Config",
     ),
     "deepseek_v3": ModelType(
+        build=_deepseek_v3,
+        defaults=DEEPSEEK_V3_DEFAULTS,
+        aliases={"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
+        origin="transformers 5.23 DeepseekV3Config",
+    ),
+    "kimi_k2": ModelType(  # published with DeepSeek-V3's classes; transformers does not know the name
         build=_deepseek_v3,
         defaults=DEEPSEEK_V3_DEFAULTS,
         aliases={"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},

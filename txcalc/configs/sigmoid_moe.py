@@ -25,7 +25,7 @@ from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 
 # Fields of experts that a model without any does not ask for.
-_EXPERT_KEYS: Final = (
+EXPERT_KEYS: Final = (
     "n_routed_experts", "num_experts", "num_local_experts", "num_experts_per_tok", "n_shared_experts",
     "num_shared_experts", "moe_intermediate_size", "shared_expert_intermediate_size", "routed_scaling_factor",
     "norm_topk_prob", "n_group", "topk_group", "scoring_func", "topk_method",
@@ -34,7 +34,7 @@ _EXPERT_KEYS: Final = (
 
 def first_dense(r: Reader, name: str = "first_k_dense_replace") -> list[bool]:
     """Dense layers first, then experts; ``moe_layer_freq`` is 1 in every published file."""
-    r.ignore(*_EXPERT_KEYS, "intermediate_size")
+    r.ignore(*EXPERT_KEYS, "intermediate_size")
     r.unused("moe_layer_freq", 1)
     dense = r.integer(name, minimum=0)
     return [i >= dense for i in range(r.layers())]
@@ -42,7 +42,7 @@ def first_dense(r: Reader, name: str = "first_k_dense_replace") -> list[bool]:
 
 def listed_sparse(r: Reader, dense: int = 1) -> list[bool]:
     """``mlp_layer_types``, else ``dense`` dense layers and then experts."""
-    r.ignore(*_EXPERT_KEYS, "intermediate_size")
+    r.ignore(*EXPERT_KEYS, "intermediate_size")
     num_layers = r.layers()
     return moe.sparse_layers(r, ["dense" if i < dense else "sparse" for i in range(num_layers)])
 

@@ -69,7 +69,7 @@ class SelfAttention(Sublayer):
         q_BTNH = self._heads(self.q_proj(x_BTD), self.a.num_attention_heads)
         q_BTNH = self._placed(q_BTNH, self.q_norm, context)
         if self.a.temperature is not None:
-            q_BTNH = q_BTNH * self._temperature(self.a.temperature, context).to(q_BTNH.dtype)
+            q_BTNH = q_BTNH * temperature(self.a.temperature, context).to(q_BTNH.dtype)
         return q_BTNH.transpose(1, 2)
 
     def keys(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None) -> Keys:
@@ -173,12 +173,6 @@ class SelfAttention(Sublayer):
         real_BT = context.real_positions().expand_as(global_BT) >= 0
         return self.global_tokens(x_BTD, local, global_BT, real_BT, everywhere)
 
-    @staticmethod
-    def _temperature(t: arch.LengthTemperature, context: Context) -> Tensor:
-        """1 + factor ln(1 + floor((position + first) / length)), [1 or B, T, 1, 1]: far queries are sharper."""
-        steps_BT = torch.floor((context.positions_BT + t.first) / t.length)
-        return (1 + t.factor * torch.log1p(steps_BT))[:, :, None, None]
-
     @property
     def scale(self) -> float:
         """Of the scores: 1 / sqrt(head_dim) unless the architecture says otherwise, less where scores are sums."""
@@ -279,6 +273,12 @@ class CrossAttention(Sublayer):
 def fresh_keys(new: tuple[Tensor, ...], context: Context, *, causal: bool) -> Keys:
     """The keys of a pass without a cache. Padding is named where a mask cannot tell it from what came before."""
     return Keys(new, lambda: context.positions_BT if causal else context.real_positions(), fresh=True)
+
+
+def temperature(t: arch.LengthTemperature, context: Context) -> Tensor:
+    """1 + factor ln(1 + floor((position + first) / length)), [1 or B, T, 1, 1]: far queries are sharper."""
+    steps_BT = torch.floor((context.positions_BT + t.first) / t.length)
+    return (1 + t.factor * torch.log1p(steps_BT))[:, :, None, None]
 
 
 def split_heads(x_BTC: Tensor, heads: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from txcalc import architecture as arch
-from txcalc.reference.attention import fresh_keys, keeper, split_heads
+from txcalc.reference.attention import fresh_keys, keeper, split_heads, temperature
 from txcalc.reference.backends import Product, attend
 from txcalc.reference.cache import CacheSpec, PlaceCache
 from txcalc.reference.context import Context, Keys
@@ -72,7 +72,10 @@ class LatentAttention(Sublayer):
         nope, rope = split_heads(q_BTC, self.a.num_attention_heads).split(
             [self.a.qk_nope_head_dim, self.a.qk_rope_head_dim], dim=-1
         )
-        return torch.cat((nope, self._turned(rope, context)), dim=-1).transpose(1, 2)
+        q_BTNH = torch.cat((nope, self._turned(rope, context)), dim=-1)
+        if self.a.temperature is not None:
+            q_BTNH = q_BTNH * temperature(self.a.temperature, context).to(q_BTNH.dtype)
+        return q_BTNH.transpose(1, 2)
 
     def latents(self, x_BTD: Tensor, context: Context) -> Tensor:
         """[B, 1, T, kv_lora_rank + qk_rope_head_dim]: the latent of keys and values, and the shared rotary key."""

@@ -52,6 +52,19 @@ _QWEN2_MOE: Final = """
     layers.{i}.moe.shared_expert         model.layers.{i}.mlp.shared_expert
     layers.{i}.moe.shared_expert_gate    model.layers.{i}.mlp.shared_expert_gate
 """
+_LATENT: Final = """
+    layers.{i}.mla              model.layers.{i}.self_attn
+    layers.{i}.mla.norm_in      model.layers.{i}.input_layernorm
+    layers.{i}.mla.q_a_norm     model.layers.{i}.self_attn.q_a_layernorm
+    layers.{i}.mla.kv_a_proj    model.layers.{i}.self_attn.kv_a_proj_with_mqa
+    layers.{i}.mla.kv_a_norm    model.layers.{i}.self_attn.kv_a_layernorm
+    layers.{i}.mla.indexer.q_proj          model.layers.{i}.self_attn.indexer.wq_b
+    layers.{i}.mla.indexer.k_proj          model.layers.{i}.self_attn.indexer.wk
+    layers.{i}.mla.indexer.k_norm          model.layers.{i}.self_attn.indexer.k_norm
+    layers.{i}.mla.indexer.head_weights    model.layers.{i}.self_attn.indexer.weights_proj
+    layers.{i}.moe.shared_expert    model.layers.{i}.mlp.shared_experts
+    layers.{i}.moe.norm_out         model.layers.{i}.mlp.post_mlp_layernorm
+"""
 _DBRX: Final = """
     embedding.tokens           transformer.wte
     layers.{i}.attn.norm_in    transformer.blocks.{i}.norm_attn_norm.norm_1
@@ -68,6 +81,9 @@ _DBRX: Final = """
 
 TABLES: Final = {
     **dict.fromkeys("glm4_moe dots1 solar_open exaone_moe mimo_v2_flash mellum".split(), _table(_SHARED)),
+    **dict.fromkeys(
+        "kimi_k2 deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu".split(), _table(_LATENT)
+    ),
     "kolibri1": _table(_SHARED + _KOLIBRI),
     "minimax_m2": _table(_CORRECTION),
     "hy_v3": _table(_SHARED + _CORRECTION),
