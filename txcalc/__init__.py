@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from txcalc.errors import ModelError as ModelError
     from txcalc.errors import RequestError as RequestError
     from txcalc.errors import TxcalcError as TxcalcError
+    from txcalc.formulas.attention import attention as attention
     from txcalc.formulas.flop_conventions import conventions as conventions
     from txcalc.formulas.flops import flops as flops
     from txcalc.formulas.kv_cache import kv_cache as kv_cache
+    from txcalc.formulas.memory import memory as memory
     from txcalc.formulas.params import params as params
+    from txcalc.formulas.training import training_memory as training_memory
     from txcalc.result import Node as Node
 
 __version__ = "0.1.0"
@@ -38,11 +41,14 @@ _HOMES = {
     "RequestError": "txcalc.errors",
     "TxcalcError": "txcalc.errors",
     "architecture_of": "txcalc.configs",
+    "attention": "txcalc.formulas.attention",
     "conventions": "txcalc.formulas.flop_conventions",
     "flops": "txcalc.formulas.flops",
     "kv_cache": "txcalc.formulas.kv_cache",
     "load": "txcalc.cards",
+    "memory": "txcalc.formulas.memory",
     "params": "txcalc.formulas.params",
+    "training_memory": "txcalc.formulas.training",
 }
 
 __all__ = [
@@ -53,11 +59,14 @@ __all__ = [
     "TxcalcError",
     "__version__",
     "architecture_of",
+    "attention",
     "conventions",
     "flops",
     "kv_cache",
     "load",
+    "memory",
     "params",
+    "training_memory",
 ]
 
 

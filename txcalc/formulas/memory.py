@@ -67,7 +67,8 @@ def memory(
         source=SOURCE,
         convention=_KEPT,
     )
-    parts = [whole, *views, *with_allowances(whole, training=False)]
+    guess = activations if activations.basis == "estimated" else None
+    parts = [whole, *views, *with_allowances(whole, training=False, guess=guess)]
     return total("memory", "bytes", parts, source=SOURCE).estimated(model.reasons)
 
 
@@ -107,22 +108,15 @@ def _cache(model: Model, *, ctx: int, batch: int, kv_dtype: str | None, source_c
     return [needed, leaf("recurrent_state", "bytes", symbol("B", batch) * symbol("state_bytes", state))]
 
 
-def with_allowances(whole: Node, *, training: bool) -> list[Node]:
-    """The allowances, and the exact sum with them: an estimate."""
+def with_allowances(whole: Node, *, training: bool, guess: Node | None = None) -> list[Node]:
+    """The allowances, and the exact sum with them (and with activations that are a guess): an estimate."""
     extra = allowances(training=training)
     both = symbol("total", int(whole.value)) + symbol("allowances", int(extra.value))
-    return [
-        extra,
-        leaf(
-            "with_allowances",
-            "bytes",
-            both,
-            key="memory.with_allowances",
-            aside=True,
-            basis="estimated",
-            reason="allowances are",
-        ),
-    ]
+    if guess is not None:
+        both = both + symbol("activations", int(guess.value))
+    reason = "allowances are" if guess is None else "allowances and activations are"
+    node = leaf("with_allowances", "bytes", both, key="memory.with_allowances", aside=True)
+    return [extra, node.replace(basis="estimated", reason=reason)]
 
 
 # ---- activations ----------------------------------------------------------------------------------------------------
@@ -191,12 +185,17 @@ def _logits(model: Model, asked: Pass) -> list[Node]:
 
 
 def _per_token(moment: Moment, asked: Pass) -> list[Node]:
-    """Bytes of activations a batched token, where the peak is so many times the tokens."""
+    """Bytes of activations a batched token: of the storages that grow with the tokens, not of rotary frequencies."""
     tokens = int(asked.B) * int(asked.T)
-    if moment.bytes % tokens or tokens == 1:
+    grown = [store for store in (*moment.shared, *moment.peak.stores) if "T" in exact(store.size).symbols()]
+    size = sum(store.bytes for store in grown)
+    if size % tokens:
         return []
-    rate = symbol("activations", moment.bytes) // symbol("tokens", tokens)
-    return [leaf("per_batched_token", "bytes", rate, key="memory.activations_per_token", aside=True)]
+    rate = symbol("activations", size) // symbol("tokens", tokens)
+    convention = "what grows with the tokens of the pass, over the tokens of all sequences"
+    return [
+        leaf("per_batched_token", "bytes", rate, key="memory.activations_per_token", aside=True, convention=convention)
+    ]
 
 
 def _guess(stack: Stack, asked: Pass) -> Node:

@@ -7,12 +7,13 @@ loss, backward of every layer, optimizer. Sharding over devices is out of scope:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from txcalc.architecture import Head, Model, TokenEmbedding
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.dtypes import config_dtype
+from txcalc.formulas.korthikanti import by_convention
 from txcalc.formulas.lora import lora_flops, lora_params
 from txcalc.formulas.memory import store_rows, with_allowances
 from txcalc.formulas.model_states import Optimizer, Recipe, optimizer_named, recipe_named
@@ -53,8 +54,10 @@ class Training(Record):
     cuda: bool = False
 
 
-def training_memory(model: Model, asked: Training) -> Node:
+def training_memory(model: Model, asked: Training | None = None, **options: Any) -> Node:
     """Bytes of a training step on one device: ``memory.total`` is its peak.
+
+    ``asked``, or the fields of ``Training`` by name: ``training_memory(model, seq=8192, batch=2, recompute="full")``.
 
     Headline figures: ``memory.total``, ``parameters``, ``gradients``, ``optimizer``, ``activations``, ``allowances``,
     ``with_allowances``; with adapters ``lora.trainable`` and ``lora.flops_per_token``.
@@ -62,7 +65,7 @@ def training_memory(model: Model, asked: Training) -> Node:
     Raises:
         RequestError: a length below 1, an unknown option, a model without a head over tokens, a layer without a walk.
     """
-    work = _Work(model, asked)
+    work = _Work(model, asked or Training(**options))
     peak = work.peak()
     parts = [peak, *work.views(), *with_allowances(peak, training=True)]
     reasons = (*model.reasons, *work.reasons)
@@ -208,6 +211,7 @@ class _Work:
     def views(self) -> list[Node]:
         """States, what is saved for the backward pass, every moment, adapters."""
         views = [self.parameters(), self.gradients(), self.optimizer_states(), self.saved(), *self.moments()]
+        views += by_convention(self.model, seq=self.asked.seq, batch=self.asked.batch)
         if self.asked.lora is not None:
             adapters = lora_params(self.model, self.asked.lora)
             views += [adapters, lora_flops(int(adapters.value), self._matmul_parameters())]

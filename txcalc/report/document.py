@@ -38,7 +38,7 @@ class Answer(Record):
     """Everything that one command answers.
 
     ``figures`` stand at the top level of the JSON beside ``result``; ``facts`` are small values (model, integers used)
-    that stand there under their own names.
+    that stand there under their own names. ``drawing``: lines of a picture, below the tables.
     """
 
     command: str
@@ -50,6 +50,7 @@ class Answer(Record):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    drawing: tuple[str, ...] = ()
     exit_code: int = 0
 
     @property

@@ -61,6 +61,8 @@ def _table(answer: Answer, explained: bool, out: TextIO) -> None:
         print_rich(answer, out)
     else:
         print("\n\n".join([answer.title, *(_plain(section) for section in answer.sections)]), file=out)
+    if answer.drawing:
+        print("", *answer.drawing, sep="\n", file=out)
     if answer.notes:
         print("", *(f"note: {one_line(note)}" for note in answer.notes), sep="\n", file=out)
 
@@ -116,6 +118,8 @@ def _markdown(answer: Answer, explained: bool, out: TextIO) -> None:
             print("| " + " | ".join([first, *cells[1:]]) + " |", file=out)
     if explained:
         print("\n```\n" + "\n".join(explain(answer.judged())) + "\n```", file=out)
+    if answer.drawing:
+        print("\n```\n" + "\n".join(answer.drawing) + "\n```", file=out)
     for note in answer.notes:
         print(f"\n{note}", file=out)
 

@@ -16,9 +16,11 @@ from txcalc.architecture import (
     Mamba,
     Mamba2,
     MixtureOfExperts,
+    Position,
     RealGatedRecurrence,
     RelativeBias,
     RelativeKeys,
+    Rotary,
     SelfAttention,
     ShortConvolution,
     Sublayer,
@@ -45,6 +47,9 @@ def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
         case LatentAttention():
             if sublayer.indexer is not None:
                 yield "sparse-attention indexers"
+            if sublayer.q_lora_scale != 1.0 or sublayer.kv_lora_scale != 1.0:
+                yield "scaled latents"
+            yield from _position(sublayer.position)
         case CrossAttention():
             yield "cross-attention"
         case FeedForward():
@@ -68,6 +73,12 @@ def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
 def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
     if a.global_tokens is not None or a.sparse_blocks is not None:
         yield "global tokens and sparse blocks"
+    if a.transient_global is not None or a.global_stream is not None:
+        yield "summaries of blocks and streams beside the sequence"
+    if a.future_streams is not None:
+        yield "streams that predict tokens ahead"
+    if a.gate != "none" and (a.gate_activation != "sigmoid" or a.gate_bias not in (None, a.q_bias)):
+        yield "gates other than a sigmoid with the queries' bias"
     if a.differential is not None:
         yield "differential attention"
     if a.kv_source is not None:
@@ -76,14 +87,26 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "scores of relative positions"
     if isinstance(a.position, RelativeBias) and (training or a.position.table == "layer"):
         yield "learned biases of relative positions"
+    yield from _position(a.position)
+
+
+def _position(position: Position | None) -> Iterator[str]:
+    if isinstance(position, Rotary) and position.axes != 1:
+        yield "positions on several axes"
 
 
 def _feed_forward(f: FeedForward) -> Iterator[str]:
     if f.activation == "xielu" or f.activation_sparsity:
         yield "learned or sparse activations"
+    if f.gate_scale != 1.0:
+        yield "scaled gates"
 
 
 def _mixture(m: MixtureOfExperts) -> Iterator[str]:
     yield from _feed_forward(m.expert)
+    if m.latent_size is not None:
+        yield "experts in a width of their own"
     if m.router.scoring == "sparsemixer" or m.router.zero_experts:
         yield "sparse mixers and zero experts"
+    if m.router.logit_softcap is not None or m.router.norm_order != 1.0 or m.router.correction_on_logits:
+        yield "capped, corrected or otherwise normed routing logits"

@@ -1,0 +1,106 @@
+"""How many scores attention makes of a context, what a backend holds of them, and what other ways of mixing cost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, Final
+
+from txcalc.architecture import Model
+from txcalc.cli.options import add_length, add_model, add_output, add_positive, load_model, model_facts, title
+from txcalc.errors import UsageError
+from txcalc.formulas.attention import attention, flops_curves, memory_curves
+from txcalc.formulas.tape.walk import BACKENDS
+from txcalc.formulas.workload import context_warnings
+from txcalc.report import Answer
+from txcalc.report.attention_sections import costs_section, crossing_section, held_section, scores_section
+from txcalc.report.plot import Plot, draw, svg
+from txcalc.report.write import text_width
+
+EXAMPLES: Final = """\
+  txcalc attention llama3-8b --ctx 32k
+  txcalc attention gpt2 --ctx 1024 --backend eager --explain
+  txcalc attention llama3-8b --ctx 128k --plot memory
+  txcalc attention llama3-8b --ctx 128k --plot flops --save curves.svg
+"""
+DEFAULT_CTX: Final = 4096
+CURVES: Final = {"memory": (memory_curves, "B"), "flops": (flops_curves, "FLOP")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL, the context, the backend, the curves and the output options."""
+    add_model(parser)
+    add_length(parser, "--ctx", f"tokens, default {DEFAULT_CTX:,}", default=DEFAULT_CTX)
+    add_length(parser, "--source-ctx", "tokens of the encoder, where there is one")
+    add_positive(parser, "--batch", "sequences at once (default 1)", default=1)
+    parser.add_argument("--backend", choices=BACKENDS, default="flash", help="of the headline figures (default flash)")
+    add_length(parser, "--window", "of the sliding window in the table of ways to mix a sequence")
+    parser.add_argument("--plot", choices=tuple(CURVES), help="draw memory or FLOPs against the context")
+    parser.add_argument("--save", metavar="FILE.svg", help="write that drawing to a file")
+    add_output(parser)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """The attention tree of the model, and curves where they are asked for."""
+    if options.save and not options.save.lower().endswith(".svg"):
+        raise UsageError(f"--save: {options.save!r} is not an SVG file", "write it as --save curves.svg")
+    model = load_model(options)
+    tree = attention(
+        model,
+        ctx=options.ctx,
+        batch=options.batch,
+        backend=options.backend,
+        window=options.window,
+        source_ctx=options.source_ctx,
+    )
+    sections = (scores_section(tree), held_section(tree), crossing_section(tree), costs_section(tree))
+    plot = _plot(model, options)
+    return Answer(
+        command="attention",
+        title=title(model, f"attention over {options.ctx:,} tokens", f"batch {options.batch}", options.backend),
+        model=model_facts(model),
+        tree=tree,
+        facts={"inputs": {"ctx": options.ctx, "batch": options.batch, "backend": options.backend}, **_curves(plot)},
+        sections=tuple(section for section in sections if section is not None),
+        warnings=tuple(context_warnings(model, options.ctx)),
+        notes=model.notes,
+        reasons=model.reasons,
+        drawing=_drawn(plot, options),
+    )
+
+
+def _plot(model: Model, options: argparse.Namespace) -> Plot | None:
+    if not options.plot and not options.save:
+        return None
+    name = options.plot or "memory"
+    make, unit = CURVES[name]
+    contexts = _contexts(options.ctx)
+    return Plot(title=f"{model.name}: {name} against the context", x=contexts, curves=make(model, contexts), unit=unit)
+
+
+def _curves(plot: Plot | None) -> dict[str, Any]:
+    return {} if plot is None else {"curves": {"ctx": list(plot.x), **{k: list(v) for k, v in plot.curves.items()}}}
+
+
+def _drawn(plot: Plot | None, options: argparse.Namespace) -> tuple[str, ...]:
+    """The curves as lines of text, and in a file where that is asked for."""
+    if plot is None:
+        return ()
+    if options.save:
+        _write(options.save, svg(plot))
+    return tuple(draw(plot, width=text_width())) if options.plot else ()
+
+
+def _contexts(most: int) -> tuple[int, ...]:
+    """Powers of two up to the context, and the context."""
+    powers = [2**k for k in range(7, 61) if 2**k < most]
+    return (*powers[-12:], most)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"--save: cannot write {path!r}: {error.strerror}", "choose another file") from None
+    print(f"wrote {path}", file=sys.stderr)
