@@ -5,26 +5,26 @@ from __future__ import annotations
 from tests.reference.tiny import attention, decoder, feed_forward, layer
 from txcalc.architecture import SelfAttention
 from txcalc.cards import load
-from txcalc.measure.shrink import DEPTHS, at_depth, layers_of
+from txcalc.measure.shrink import at_depth, layers_of
 
 
 def test_one_kind_runs_once_then_twice() -> None:
     model = load("llama3.1-405b")
-    assert [layers_of(at_depth(model, depth)) for depth in DEPTHS] == [1, 2]
-    assert layers_of(at_depth(model, "every layer")) == 126
+    assert [layers_of(at_depth(model, times)) for times in (1, 2, 3)] == [1, 2, 3]
+    assert layers_of(model) == 126
 
 
 def test_every_kind_is_kept_in_order_and_unlike_often() -> None:
     """Gemma 3: windowed layers first, then a full one; the second kind runs three times where the first runs twice."""
     model = load("gemma-3-27b-text")
-    once, several = (at_depth(model, depth).main for depth in DEPTHS)
+    once, several = (at_depth(model, times).main for times in (1, 2))
     assert once.runs == ((0, 1), (1, 1))
     assert several.runs == ((0, 2), (1, 3))
     assert set(once.layers) == set(several.layers) == set(model.main.layers)
 
 
 def test_both_stacks_shrink() -> None:
-    small = at_depth(load("t5-small"), "each once")
+    small = at_depth(load("t5-small"), 1)
     assert [stack.num_hidden_layers for stack in small.stacks] == [1, 1]
 
 
@@ -34,15 +34,15 @@ def test_layers_that_read_the_keys_of_another_still_do() -> None:
     reads = [layer(attention(kv_source=source), feed_forward()) for source in (0, 1, 0, 1)]
     model = decoder(own, windowed, *reads)
 
-    def sources(depth: str) -> list[int | None]:
-        stack = at_depth(model, depth).main  # type: ignore[arg-type]  # one of the depths
+    def sources(times: int) -> list[int | None]:
+        stack = at_depth(model, times).main
         found = [each.sublayers()[0] for each in stack.sequence()]
         return [each.kv_source for each in found if isinstance(each, SelfAttention)]
 
-    assert sources("each once") == [None, None, 0, 1]
-    assert sources("each several times") == [None, None, None, None, None, 0, 0, 2, 2, 2]
+    assert sources(1) == [None, None, 0, 1]
+    assert sources(2) == [None, None, None, None, None, 0, 0, 2, 2, 2]
 
 
 def test_layers_that_share_parameters_still_do() -> None:
-    small = at_depth(load("albert-base"), "each several times")
+    small = at_depth(load("albert-base"), 2)
     assert {each.shared for each in small.main.sequence()} == {load("albert-base").main.layers[0].shared} != {""}

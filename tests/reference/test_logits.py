@@ -88,20 +88,21 @@ def test_padded_rows_equal_transformers_on_each_row_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_the_comparison_notices_any_tensor_that_is_wrong(model_type: str) -> None:
-    """Negative control: every tensor in turn moved on our side, and the logits no longer agree.
+def test_the_comparison_notices_a_wrong_tensor(model_type: str) -> None:
+    """Negative control: one tensor of each kind in turn moved on our side, and the logits no longer agree.
 
     Two kinds cannot show: a vision tower, which text never reaches; a key bias without rotary positions, which adds the
     same to every score of a query, so that the softmax drops it.
     """
     p = pair(model_type)
+    first = {path.split(".", 4)[-1]: (path, each) for path, each in reversed(list(p.ours.named_parameters()))}
     unnoticed = []
-    for name, tensor in p.ours.named_parameters():
+    for name, tensor in first.values():
         if "vision" in name or name.endswith("k_proj.bias"):
             continue
         saved = tensor.detach().clone()
         with torch.no_grad():
-            tensor.add_(torch.randn_like(tensor) * 0.3)
+            tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2)) * 0.3)
             logits_BTV = p.ours(p.tokens, source=p.source).logits
             tensor.copy_(saved)
         if error(logits_BTV, p.logits) < 5 * LIMIT:

@@ -54,8 +54,8 @@ class Branch(Record):
 class Residual(Record):
     """One residual step: ``norm_in`` is shared by all its branches, ``norm_after`` normalises the new stream.
 
-    ``residual=False`` drops the addition of x. A step without branches only normalises the stream (BLOOM's
-    ``apply_residual_connection_post_layernorm``).
+    ``residual=False`` drops the addition of x, ``skip_scale`` multiplies that x by a constant (MiniMax). A step without
+    branches only normalises the stream (BLOOM's ``apply_residual_connection_post_layernorm``).
     """
 
     branches: tuple[Branch, ...]
@@ -63,6 +63,7 @@ class Residual(Record):
     norm_out: Norm | None = None
     norm_after: Norm | None = None
     residual: bool = True
+    skip_scale: float = 1.0
 
 
 class Layer(Record):

@@ -48,7 +48,10 @@ class TokenEmbedding(Record):
 
 
 class PatchEmbedding(Record):
-    """An image cut into patches: convolution [hidden_size, channels, patch, patch], extra tokens, positions."""
+    """An image cut into patches: convolution [hidden_size, channels, patch, patch], extra tokens, positions.
+
+    ``temporal_patch_size``: frames of a video that one patch reaches over; a single image is repeated (Qwen).
+    """
 
     image_size: int
     patch_size: int
@@ -57,6 +60,7 @@ class PatchEmbedding(Record):
     bias: bool
     extra_tokens: int = 0  # class and register tokens
     mask_token: bool = False
+    temporal_patch_size: int = 1
     positions: LearnedPositions | None = None
     norm: Norm | None = None
 
@@ -188,6 +192,7 @@ class Connector(Record):
     """From a tower's output to the decoder's input: norm, then projections; ``tokens``: how many the decoder sees.
 
     ``pool``: before the norm, the grid of patches is averaged over squares of this many patches a side (Gemma 3).
+    ``merge``: after it, the vectors of such a square are joined into one (Qwen).
     """
 
     tower: Role
@@ -195,6 +200,7 @@ class Connector(Record):
     projections: tuple[Projection, ...]
     tokens: int | None = None
     pool: int = 1
+    merge: int = 1
 
 
 class Model(Record):

@@ -90,6 +90,8 @@ class Rotary(Record):
     ``interleaved`` rotates the pairs (0, 1), (2, 3), ... (GPT-J, Cohere, DeepSeek); otherwise channel i goes with
     channel i + rotary_dim / 2 (Llama, GPT-NeoX). ``frequency_dim``, where set, is the width that the frequencies are
     spread over instead of ``rotary_dim`` (Gemma 4's proportional rotary). ``reversed`` turns the other way (nanochat).
+    ``axes``: as many positions a token, each turning its share of the channels (rows and columns of an image's patches
+    in Qwen's towers).
     """
 
     theta: float
@@ -99,6 +101,7 @@ class Rotary(Record):
     frequency_dim: int | None = None
     max_position_embeddings: int = 0
     reversed: bool = False
+    axes: int = 1
 
 
 class Alibi(Record):

@@ -62,6 +62,7 @@ class GatedDeltaNet(Record):
 
     ``decay``: ``head`` - one decay per value head from [hidden_size, heads] (Qwen3-Next); ``channel`` - one per key
     channel through a bottleneck of head_v_dim (Kimi Linear). ``gate_rank``: bottleneck of the output gate, None: full.
+    ``beta_scale`` multiplies the learning rate: 2 lets a key's value be negated (OLMo Hybrid).
     """
 
     hidden_size: int
@@ -76,6 +77,7 @@ class GatedDeltaNet(Record):
     gate_rank: int | None = None
     gate_bias: bool = False
     gate_activation: Activation = "silu"
+    beta_scale: float = 1.0
 
 
 class LinearAttention(Record):

@@ -59,6 +59,8 @@ def load(text: str, *, max_depth: int) -> Any:
         return _build(text, max_depth)
     except yaml.MarkedYAMLError as error:
         where = f" at {_line(error)}" if error.problem_mark else ""
+        if "nesting" in str(error.problem):  # newer libyaml counts too, and looks ahead of the events
+            raise SubsetError(f"is nested more than {max_depth} levels deep{where}") from None
         raise SubsetError(f"is not YAML: {error.problem}{where}") from None
     except yaml.YAMLError as error:
         raise SubsetError(f"is not YAML: {str(error).splitlines()[0]}") from None

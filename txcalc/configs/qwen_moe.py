@@ -151,6 +151,12 @@ def _window(r: Reader) -> int | None:
 
 def _qwen3_next(r: Reader) -> Model:
     r.unused("use_sliding_window", False)
+    kinds, mixers = gated_mixers(r)
+    return _model(r, kinds, mixers, prefix="Qwen3Next", unit_offset=True, shared_expert=True)
+
+
+def gated_mixers(r: Reader) -> tuple[list[str], dict[str, SelfAttention | GatedDeltaNet]]:
+    """The kind of every layer, and the mixer of each kind: every fourth layer attends."""
     r.ignore("full_attention_interval", *_LINEAR_KEYS)
     num_layers = r.layers()
 
@@ -162,7 +168,7 @@ def _qwen3_next(r: Reader) -> Model:
     mixers: dict[str, SelfAttention | GatedDeltaNet] = {"full_attention": _gated_attention(r)}
     if "linear_attention" in kinds:
         mixers["linear_attention"] = _delta_net(r)
-    return _model(r, kinds, mixers, prefix="Qwen3Next", unit_offset=True, shared_expert=True)
+    return kinds, mixers
 
 
 def _gated_attention(r: Reader) -> SelfAttention:
@@ -210,10 +216,10 @@ def _model(
     norm = rms_norm(hidden, r.number("rms_norm_eps"), unit_offset=unit_offset)
     sparse = _sparse(r, len(kinds))
     dense = moe.gated(hidden, r.integer("intermediate_size"), activation(r))
-    mixture = _mixture(r, shared_expert=shared_expert) if any(sparse) else dense
+    sent = mixture(r, shared_expert=shared_expert) if any(sparse) else dense
     layers = each_once(
         zip(kinds, sparse, strict=True),
-        lambda key: pre_norm(mixers[key[0]], mixture if key[1] else dense, norm=norm),
+        lambda key: pre_norm(mixers[key[0]], sent if key[1] else dense, norm=norm),
     )
     return decoder_of(r, layers, final_norm=norm, head={"prefix": prefix})
 
@@ -226,7 +232,9 @@ def _sparse(r: Reader, num_layers: int) -> list[bool]:
     return [some and (i + 1) % step == 0 and i not in dense for i in range(num_layers)]
 
 
-def _mixture(r: Reader, *, shared_expert: bool) -> MixtureOfExperts:
+def mixture(r: Reader, *, shared_expert: bool, norm_topk_prob: bool | None = None) -> MixtureOfExperts:
+    """Routed experts, perhaps with a gated shared one; ``norm_topk_prob`` where the type leaves no choice."""
+    normed = r.flag("norm_topk_prob") if norm_topk_prob is None else norm_topk_prob
     hidden, experts, act = r.integer("hidden_size"), r.integer("num_experts"), activation(r)
     shared: FeedForward | None = None
     if shared_expert:
@@ -236,7 +244,7 @@ def _mixture(r: Reader, *, shared_expert: bool) -> MixtureOfExperts:
         num_experts=experts,
         num_experts_per_tok=moe.top_k(r, experts),
         expert=moe.gated(hidden, r.integer("moe_intermediate_size"), act),
-        router=Router(scoring="softmax", norm_topk_prob=r.flag("norm_topk_prob")),
+        router=Router(scoring="softmax", norm_topk_prob=normed),
         shared_expert=shared,
         shared_expert_gate=shared_expert,
     )

@@ -40,7 +40,9 @@ def _patches(e: PatchEmbedding, work: Work) -> Node:
     """A convolution whose step is its width: each patch once (Dosovitskiy et al. 2021, equation 1)."""
     C, P, D = symbol("num_channels", e.num_channels), symbol("patch_size", e.patch_size), symbol("D", e.hidden_size)
     patches = work.T - symbol("extra_tokens", e.extra_tokens) if e.extra_tokens else work.T
-    return leaf("patches", "FLOPs", 2 * work.B * patches * C * P * P * D)
+    frames = symbol("temporal_patch_size", e.temporal_patch_size)
+    once = 2 * work.B * patches * C * P * P * D
+    return leaf("patches", "FLOPs", once if e.temporal_patch_size == 1 else once * frames)
 
 
 def _audio(e: AudioEmbedding, work: Work) -> list[Node | None]:

@@ -261,9 +261,10 @@ def _patch_tables(embedding: PatchEmbedding) -> list[Node | None]:
         symbol("patch_size", embedding.patch_size),
         symbol("D", embedding.hidden_size),
     )
-    extra = embedding.extra_tokens + embedding.mask_token
+    extra, frames = embedding.extra_tokens + embedding.mask_token, embedding.temporal_patch_size
+    filters = C * P * P * D if frames == 1 else C * symbol("temporal_patch_size", frames) * P * P * D
     return [
-        leaf("patches", "parameters", C * P * P * D + D if embedding.bias else C * P * P * D),
+        leaf("patches", "parameters", filters + D if embedding.bias else filters),
         leaf("extra_tokens", "parameters", symbol("extra_tokens", extra) * D) if extra else None,
         _position_table(embedding.positions),
     ]

@@ -19,9 +19,10 @@ from txcalc.formulas.params import params
 from txcalc.measure import counting
 from txcalc.measure.comparing import Comparison, Quantity, compared, skipped
 from txcalc.measure.counting import Work
-from txcalc.measure.shrink import DEPTHS, at_depth, layers_of
+from txcalc.measure.shrink import at_depth, layers_of
 from txcalc.reference import Transformer, build
 
+_DEPTHS: Final = (1, 2)
 _PASSES: Final = ((2, 11), (3, 17))  # batch and tokens at each depth
 _CACHES: Final = ((2, 3), (3, 40))  # batch and ctx; the second is added to the longest window
 _SOURCE: Final = 5  # tokens that the encoder's input has more than the decoder's
@@ -43,8 +44,8 @@ class Subject:
         if self.full:
             yield self.model, self.whole
             return
-        for depth in DEPTHS:
-            small = at_depth(self.model, depth)
+        for times in _DEPTHS:
+            small = at_depth(self.model, times)
             yield small, _built(small)
 
     def layers(self, small: arch.Model | None = None) -> str:
@@ -165,8 +166,23 @@ def _require_counted_alike(model: arch.Model) -> None:
                 raise RequestError("the reference sums the scores of a sparse-attention indexer elementwise")
 
 
+# ---- activations ----------------------------------------------------------------------------------------------------
+
+
+def check_memory(subject: Subject) -> Iterator[Comparison]:
+    """Saved activations and peaks (``check_activations``)."""
+    from txcalc.measure.check_activations import check_activations  # here: fake tensors load half of torch
+
+    yield from check_activations(subject.model, full=subject.full)
+
+
 Checker = Callable[[Subject], Iterator[Comparison]]
-CHECKERS: Final[dict[Quantity, Checker]] = {"params": check_params, "kv": check_kv, "flops": check_flops}
+CHECKERS: Final[dict[Quantity, Checker]] = {
+    "params": check_params,
+    "kv": check_kv,
+    "flops": check_flops,
+    "activations": check_memory,
+}
 
 
 # ---- lengths --------------------------------------------------------------------------------------------------------

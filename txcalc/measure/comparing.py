@@ -14,7 +14,7 @@ Quantity = Literal["params", "kv", "flops", "activations"]
 Link = Literal["architecture to formula", "config to architecture"]
 Verdict = Literal["passed", "failed", "skipped"]
 
-QUANTITIES: Final[tuple[Quantity, ...]] = ("params", "kv", "flops")
+QUANTITIES: Final[tuple[Quantity, ...]] = ("params", "kv", "flops", "activations")
 VERDICTS: Final[tuple[Verdict, ...]] = ("passed", "failed", "skipped")
 REFERENCE: Final = "reference model"
 

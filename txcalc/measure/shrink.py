@@ -5,19 +5,15 @@ Two depths prove more than one: what a layer costs and what does not depend on t
 
 from __future__ import annotations
 
-from typing import Literal
-
 from txcalc.architecture import Branch, Layer, Model, Residual, SelfAttention, Stack, Sublayer
 
-Depth = Literal["each once", "each several times", "every layer"]
-DEPTHS: tuple[Depth, ...] = ("each once", "each several times")
 
+def at_depth(model: Model, times: int) -> Model:
+    """``model`` with the first kind of layer ``times`` times, the second once more than that, the third as the first.
 
-def at_depth(model: Model, depth: Depth) -> Model:
-    """``model`` with each distinct layer once, or several times, or as it is."""
-    if depth == "every layer":
-        return model
-    return model.replace(stacks=tuple(_shrunk(stack, depth) for stack in model.stacks))
+    Only at one time each are all as often: a count that is given to the wrong kind must show.
+    """
+    return model.replace(stacks=tuple(_shrunk(stack, times) for stack in model.stacks))
 
 
 def layers_of(model: Model) -> int:
@@ -25,17 +21,13 @@ def layers_of(model: Model) -> int:
     return sum(stack.num_hidden_layers for stack in model.stacks)
 
 
-def _shrunk(stack: Stack, depth: Depth) -> Stack:
-    """Kinds keep the order in which they first run. Never all as often: a count given to the wrong kind must show."""
+def _shrunk(stack: Stack, times: int) -> Stack:
+    """Kinds keep the order in which they first run."""
     order = list(dict.fromkeys(index for index, count in stack.runs if count))
-    runs = tuple((kind, _times(depth, place)) for place, kind in enumerate(order))
+    runs = tuple((kind, times + place % 2 if times > 1 else 1) for place, kind in enumerate(order))
     firsts = {kind: sum(count for _, count in runs[:place]) for place, kind in enumerate(order)}
     moved = _new_depths(stack, firsts)
     return stack.replace(layers=tuple(_with_sources(layer, moved) for layer in stack.layers), runs=runs)
-
-
-def _times(depth: Depth, place: int) -> int:
-    return 1 if depth == "each once" else 2 + place % 2
 
 
 def _new_depths(stack: Stack, firsts: dict[int, int]) -> dict[int, int]:

@@ -48,7 +48,7 @@ class Step(nn.Module):
 
     def __init__(self, step: arch.Residual) -> None:
         super().__init__()
-        self.residual = step.residual
+        self.residual, self.skip_scale = step.residual, step.skip_scale
         self.norm_in = optional_norm(step.norm_in)
         self.branches = nn.ModuleList(Branch(branch) for branch in step.branches)
         self.norm_out = optional_norm(step.norm_out)
@@ -66,7 +66,9 @@ class Step(nn.Module):
             else:
                 added.append(out_BTD)
         total_BTD = self.norm_out(sum(added[1:], added[0])) if added else torch.zeros_like(x_BTD)
-        y_BTD: Tensor = self.norm_after(x_BTD + total_BTD if self.residual else total_BTD)
+        if self.residual:
+            total_BTD = total_BTD + (x_BTD if self.skip_scale == 1.0 else x_BTD * self.skip_scale)
+        y_BTD: Tensor = self.norm_after(total_BTD)
         return y_BTD
 
 

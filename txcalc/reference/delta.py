@@ -60,7 +60,7 @@ class GatedDeltaNet(Sublayer):
         q_BTNH, k_BTNH = (self._per_value_head(normalise(split_heads(x, g.num_k_heads), "l2", 1e-6)) for x in (q, k))
         q_BTNH = q_BTNH * g.head_k_dim**-0.5
         v_BTNH = split_heads(v, g.num_v_heads)
-        beta_BTN = torch.sigmoid(self.beta_proj(x_BTD).float())
+        beta_BTN = torch.sigmoid(self.beta_proj(x_BTD).float()) * g.beta_scale
         decay_BTNH = self.decays(x_BTD)
 
         def step(s_BNKV: Tensor, t: int) -> tuple[Tensor, Tensor]:

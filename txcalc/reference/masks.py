@@ -21,8 +21,8 @@ def visible(q_BT: Tensor, k_BS: Tensor, *, causal: bool, window: int | None = No
     seen = k >= 0
     if causal:
         seen = seen & (k <= q)
-    if window is not None:
-        seen = seen & (q - k < window) if causal else seen & ((q - k).abs() <= window // 2)
+    if window is not None:  # positions are moved, not subtracted in pairs: a table of T * S integers takes 8 bytes each
+        seen = seen & (k > q - window) if causal else seen & (k >= q - window // 2) & (k <= q + window // 2)
     if chunk is not None:
         seen = seen & (q // chunk == k // chunk)
     return seen

@@ -84,12 +84,15 @@ class Tape:
 
     ``mode``: ``inference`` makes no nodes, ``training`` keeps what the backward reads; ``checkpointed`` makes nodes
     that keep nothing, as the forward pass of what is recomputed later. ``accumulate``: parameters already have
-    gradients, so that a new one is added to the old and freed. ``observed``: as a dispatch mode sees it, under which
-    torch never adds gradients in place, and which does not see what a kernel allocates and frees inside.
+    gradients, so that a new one is added to the old and freed. ``summed``: so they have, from another layer that shares
+    them. ``observed``: as a dispatch mode sees it, under which torch never adds the gradients of one backward pass in
+    place, and which does not see what a kernel allocates and frees inside.
     """
 
-    def __init__(self, mode: Mode = "training", *, accumulate: bool = False, observed: bool = False) -> None:
-        self.mode, self.accumulate, self.observed = mode, accumulate, observed
+    def __init__(
+        self, mode: Mode = "training", *, accumulate: bool = False, observed: bool = False, summed: bool = False
+    ) -> None:
+        self.mode, self.accumulate, self.observed, self.summed = mode, accumulate, observed, summed
         self.live = 0
         self.held: dict[Store, None] = {}
         self.nodes: list[Node] = []
@@ -342,7 +345,9 @@ class Tape:
         if value.leaf and not value.pending:
             store = self._buffers.pop(value).store
             self.trained.append(store)
-            if self.accumulate and not value.tied:
+            if self.summed and self.observed:
+                self.release(self.new_grad(value).store)  # the sum, which takes the place of the gradient before it
+            if (self.accumulate or self.summed) and not value.tied:
                 self.release(store)
             else:
                 self.parameter_gradients.append(store)

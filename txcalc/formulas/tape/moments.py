@@ -91,16 +91,20 @@ def _first_states(stack: Stack, asked: Pass, width: int) -> tuple[Store, ...]:
 
 
 def _layers(stack: Stack, stream: Stream, asked: Pass, how: How) -> tuple[Part, ...]:
-    """The part at every depth; equal layers are one part, walked once."""
-    known: dict[tuple[int, Stream], Part] = {}
+    """The part at every depth; equal layers are one part, walked once.
+
+    Layers that share their parameters share one gradient: that of the last one stays, the others are added to it.
+    """
+    known: dict[tuple[int, Stream, bool], Part] = {}
     found: list[Part] = []
-    for index, count in stack.runs:
-        for _ in range(count):
-            key = (index, stream)
-            if key not in known:
-                known[key] = layer_part(stack.layers[index], stream, asked, how)
-            found.append(known[key])
-            stream = known[key].out
+    last = {layer.shared: depth for depth, layer in enumerate(stack.sequence()) if layer.shared}
+    for depth, index in enumerate(index for index, count in stack.runs for _ in range(count)):
+        again = depth < last.get(stack.layers[index].shared, depth)
+        key = (index, stream, again)
+        if key not in known:
+            known[key] = layer_part(stack.layers[index], stream, asked, how._replace(summed=again))
+        found.append(known[key])
+        stream = known[key].out
     return tuple(found)
 
 

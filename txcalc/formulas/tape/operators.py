@@ -235,7 +235,7 @@ def linear(
         grads: Grads = [
             (each, t.new_grad(each, view=each is weight or (folded and each is x))) for each in order if each.needs_grad
         ]
-        return [*grads, (bias, t.passed(g)._replace(summed=True))] if bias is not None and bias.needs_grad else grads
+        return [(bias, t.passed(g)._replace(summed=True)), *grads] if bias is not None and bias.needs_grad else grads
 
     t.record(out, terms, [*([x] if weight.needs_grad else []), *([weight] if x.needs_grad else [])], backward)
     return out

@@ -23,6 +23,7 @@ class How(NamedTuple):
     checkpointed: bool = False
     accumulate: bool = False
     observed: bool = False
+    summed: bool = False
 
 
 class Stream(NamedTuple):
@@ -64,7 +65,7 @@ _NOTHING = Peak(0, ())
 
 def layer_part(described: Layer, stream: Stream, asked: Pass, how: How) -> Part:
     """One layer, from its input to its output and back."""
-    tape = Tape(accumulate=how.accumulate, observed=how.observed)
+    tape = Tape(accumulate=how.accumulate, observed=how.observed, summed=how.summed)
     w = Walk(tape, asked)
     x = stream.value(w, "layer input")
     y = _checkpointed(w, described, x) if how.checkpointed else walk_layer(w, described, x)
