@@ -14,16 +14,9 @@ import torch
 from torch import Tensor
 
 from txcalc import architecture as arch
+from txcalc.reference.names.shapes import Goal
 
-Shape = tuple[int, ...]
 Tensors = Sequence[Tensor]
-
-
-class Goal(NamedTuple):
-    """What a layout knows besides the tensors: the shapes of ours, and the sublayer that they belong to."""
-
-    shapes: tuple[Shape, ...]
-    sublayer: Any
 
 
 class Layout(NamedTuple):

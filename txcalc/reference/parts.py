@@ -7,10 +7,12 @@ table of a checkpoint's names can be written down without knowing how a layer is
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from txcalc import architecture as arch
-from txcalc.reference.model import Transformer
+
+if TYPE_CHECKING:  # tables of names are read without torch
+    from txcalc.reference.model import Transformer
 
 _LABELS: Final = {
     arch.SelfAttention: "attn",

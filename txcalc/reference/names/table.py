@@ -18,16 +18,19 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from txcalc.errors import RequestError
-from txcalc.reference.layouts import LAYOUTS, Goal, Layout
+from txcalc.reference.names.shapes import SHAPES, Goal
 from txcalc.reference.parts import Part
 
 
 class Line(NamedTuple):
-    """One line: ``ours`` are several where a checkpoint holds them as one, ``theirs`` where it holds them in pieces."""
+    """One line: ``ours`` are several where a checkpoint holds them as one, ``theirs`` where it holds them in pieces.
+
+    ``layout`` is a name of ``layouts`` and of ``shapes``.
+    """
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
-    layout: Layout
+    layout: str
 
     @classmethod
     def of(cls, text: str) -> Line:
@@ -43,8 +46,10 @@ def _beside(first: str, other: str) -> str:
     return ".".join([*stem, other])
 
 
-def _layout(column: list[str]) -> Layout:
-    return LAYOUTS[column[0] if column else ""]
+def _layout(column: list[str]) -> str:
+    name = column[0] if column else ""
+    assert name in SHAPES, f"a table names layout {name!r}, which has no rule in names/shapes.py"
+    return name
 
 
 class Table(NamedTuple):
@@ -80,7 +85,7 @@ class Source(NamedTuple):
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
-    layout: Layout
+    layout: str
     goal: Goal
 
 
