@@ -144,5 +144,25 @@ def test_any_value_is_read_or_refused(text: str) -> None:
         assert error.hint  # noqa: PT017 - both outcomes are right
 
 
+@pytest.mark.parametrize(
+    ("card", "key", "value", "gqa"),
+    [
+        ("llama3-8b", "num_key_value_heads", "8", 4),
+        ("gemma-2-2b", "num_key_value_heads", "2", "mha"),
+        ("falcon-7b", "multi_query", "true", 71),
+    ],
+)
+def test_two_numbers_of_kv_heads_that_disagree(card: str, key: str, value: str, gqa: str | int) -> None:
+    with refused(f"--gqa {gqa} and --set {key}={value} disagree", hint="leave out one", kind=UsageError):
+        load(card, overrides={key: value}, gqa=gqa)
+
+
+def test_two_numbers_of_kv_heads_that_agree() -> None:
+    both = load("llama3-8b", overrides={"num_key_value_heads": "4"}, gqa=4)
+    assert (
+        total(both) == total(load("llama3-8b", gqa=4)) == total(load("llama3-8b", overrides={"num_key_value_heads": 4}))
+    )
+
+
 def test_keys_without_bearing_may_be_set() -> None:
     assert total(load("llama3-8b", overrides={"attention_dropout": "0.1"})) == 8_030_261_248

@@ -179,6 +179,85 @@ def test_csv_is_one_line_a_node(txcalc: Run) -> None:
     assert by_key["params.total"] == 8_030_261_248
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("params", "deepseek-v3"),
+        ("kvcache", "gemma-3-27b"),
+        ("flops", "deepseek-v3", "--phase", "train"),
+        ("flops", "llama3-8b", "--convention", "all", "--tokens", "15T"),
+        ("attention", "deepseek-v3"),
+        ("memory", "deepseek-v3"),
+        ("memory", "llama3-8b", "--train", "--recompute", "full", "--lora", "r=4,q_proj"),
+    ],
+    ids=" ".join,
+)
+def test_a_path_in_csv_is_one_node(txcalc: Run, arguments: tuple[str, ...]) -> None:
+    """Siblings of one name are told apart, so that a path can be looked up."""
+    rows = list(csv.DictReader(io.StringIO(txcalc(*arguments, "--format", "csv").out)))
+    paths = [row["path"] for row in rows]
+    assert len(rows) == len(nodes(txcalc(*arguments, "--json").json()["result"]))
+    assert len(set(paths)) == len(paths)
+
+
+def test_a_list_in_csv_has_its_lines(txcalc: Run) -> None:
+    rows = list(csv.DictReader(io.StringIO(txcalc("explain", "--format", "csv").out)))
+    assert {"key", "unit", "means", "source", "oracle"} == set(rows[0])
+    claims = list(csv.DictReader(io.StringIO(txcalc("explain", "claims", "--format", "csv").out)))
+    assert any(row["verdict"] == "false" and "4 d^2" in row["claim"] for row in claims)
+    cards = list(csv.DictReader(io.StringIO(txcalc("cards", "--family", "llama", "--format", "csv").out)))
+    assert any(row["name"] == "llama3-8b" and row["context_length"] == "8192" for row in cards)
+
+
+class Typed:
+    """Standard input as a pipe gives it."""
+
+    def __init__(self, text: str) -> None:
+        self.buffer = io.BytesIO(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96}',
+        "model_type: llama\nnum_hidden_layers: 2\nhidden_size: 64\nintermediate_size: 96\n",
+        "config: {model_type: llama, num_hidden_layers: 2, hidden_size: 64, intermediate_size: 96}\n",
+    ],
+    ids=["json", "yaml", "card"],
+)
+def test_a_config_from_standard_input(txcalc: Run, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Llama's defaults: 32 heads of 2, 32,000 tokens, no tying: 2 (4 64^2 + 3 64 96 + 2 64) + 2 32,000 64 + 64."""
+    monkeypatch.setattr(sys, "stdin", Typed(text))
+    found = txcalc("params", "-", "--json").json()["params"]["total"]
+    assert found == 2 * (4 * 64**2 + 3 * 64 * 96 + 2 * 64) + 2 * 32_000 * 64 + 64
+
+
+@pytest.mark.parametrize(("text", "says"), [("", "is empty"), ("{", "is not JSON"), ("[]", "holds a list")])
+def test_a_bad_standard_input(txcalc: Run, monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
+    monkeypatch.setattr(sys, "stdin", Typed(text))
+    ran = txcalc("params", "-")
+    assert ran.code == 1
+    assert ran.err.startswith("error: standard input")
+    assert says in ran.err
+
+
+def test_remarks_are_wrapped_to_the_terminal_s_width() -> None:
+    """On a pipe a remark is one line; on a terminal of 40 columns no line is longer."""
+    import os
+    import pty
+
+    command = [sys.executable, "-m", "txcalc", "flops", "llama3-8b", "--ctx", "9k"]
+    piped = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    master, slave = pty.openpty()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=slave, env={**os.environ, "COLUMNS": "40"}, check=True)
+    os.close(slave)
+    shown = os.read(master, 65536).decode().replace("\r\n", "\n")
+    os.close(master)
+    assert len(piped.splitlines()) == 1
+    assert max(map(len, shown.splitlines())) <= 40
+    assert " ".join(shown.split()) == piped.strip()
+
+
 def test_markdown_is_a_table(txcalc: Run) -> None:
     out = txcalc("params", "llama3-8b", "--format", "md").out
     assert re.search(r"^\| \*\*total\*\* \| 8,030,261,248 \|", out, re.MULTILINE)

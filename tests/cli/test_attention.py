@@ -46,6 +46,15 @@ def test_plot(txcalc: Run, what: str) -> None:
     assert f"{what} against the context" not in txcalc("attention", "llama3-8b", "--ctx", "8k").out
 
 
+@pytest.mark.parametrize(
+    "arguments", [("llama3-8b", "--plot"), ("--plot", "llama3-8b"), ("llama3-8b", "--plot", "--ctx", "8k")]
+)
+def test_plot_alone_draws_memory(txcalc: Run, arguments: tuple[str, ...]) -> None:
+    ran = txcalc("attention", *arguments)
+    assert ran.code == 0
+    assert "llama3-8b: memory against the context" in ran.out
+
+
 def test_save_writes_an_svg(txcalc: Run, tmp_path: Path) -> None:
     path = tmp_path / "curves.svg"
     ran = txcalc("attention", "llama3-8b", "--ctx", "8k", "--save", str(path))
@@ -67,6 +76,7 @@ def test_curves_are_in_the_json(txcalc: Run) -> None:
         (["--save", "/nowhere/curves.svg"], "cannot write"),
         (["--backend", "triton"], "triton"),
         (["--ctx", "0"], "--ctx"),
+        (["--plot", "flop"], "choose from"),
     ],
 )
 def test_bad_input(txcalc: Run, arguments: list[str], says: str) -> None:

@@ -32,6 +32,18 @@ def test_the_list_is_the_registry(txcalc: Run) -> None:
     assert all(key in txcalc("explain").out for key in ("memory.total", "attention.scores", "flops.matmul"))
 
 
+def test_letters(txcalc: Run) -> None:
+    assert "num_attention_heads: query heads" in txcalc("explain", "N").out
+    assert set(txcalc("explain", "letters", "--json").json()["letters"]) >= set("BTSDFVNKHLE")
+
+
+@pytest.mark.parametrize("name", ["check.passed", "bench.error"])
+def test_what_only_a_run_gives(txcalc: Run, name: str) -> None:
+    ran = txcalc("explain", name)
+    assert ran.code == 0
+    assert f"txcalc {name.partition('.')[0]} MODEL gives its value" in ran.out
+
+
 def test_claims(txcalc: Run) -> None:
     found = txcalc("explain", "claims", "--json").json()["claims"]
     assert {each["verdict"] for each in found} == {"true", "true under a condition", "false"}
@@ -43,7 +55,8 @@ def test_claims(txcalc: Run) -> None:
     [
         (["memory.totl"], "memory.total"),
         (["claims", "gpt2"], "models of their own"),
-        (["check.passed"], "comes from running a model"),
+        (["letters", "gpt2"], "the same for every model"),
+        (["Q"], "no quantity"),
         (["kv_cache.bytes_per_token", "no-such-model"], "no-such-model"),
     ],
 )

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
@@ -17,6 +18,7 @@ from txcalc.configs.reader import shown
 from txcalc.errors import ModelError
 
 MAX_BYTES: Final = {False: 8 * 10**6, True: 10**6}  # of JSON, of YAML: a second or two to read at worst
+STANDARD_INPUT: Final = "standard input"
 MAX_DEPTH: Final = 32
 MAX_INTEGER: Final = 10**100
 _ENDLESS: Final = re.compile(r"(?<![0-9])[0-9]{4000}")  # int() of many digits takes forever, or is refused by Python
@@ -31,12 +33,34 @@ def read_mapping(path: str) -> dict[str, Any]:
     Raises:
         ModelError: no such file, no ordinary file, too large, not text, not JSON or YAML, or not an object.
     """
-    text = read_text(path)
+    return mapping_of(read_text(path), path, yaml=_is_yaml(path))
+
+
+def read_standard_input() -> dict[str, Any]:
+    """The object that standard input holds: JSON, or YAML where it does not begin with a brace.
+
+    Raises:
+        ModelError: as ``read_mapping``.
+    """
+    limit = MAX_BYTES[False]
+    content = sys.stdin.buffer.read(limit + 1) if sys.stdin is not None else b""
+    text = _decoded(content, limit, STANDARD_INPUT)
+    return mapping_of(text, STANDARD_INPUT, yaml=not text.lstrip().startswith(("{", "[")))
+
+
+def mapping_of(text: str, path: str, *, yaml: bool) -> dict[str, Any]:
+    """The object that a text holds; ``path`` names it in errors.
+
+    Raises:
+        ModelError: as ``read_mapping``.
+    """
     if not text.strip():
         raise ModelError(f"{path} is empty", _EXPECTED)
     if _ENDLESS.search(text):
         raise _too_large(path)
-    data = _from_yaml(text, path) if _is_yaml(path) else _from_json(text, path)
+    if yaml and len(text) > MAX_BYTES[True]:
+        raise ModelError(f"{path} is larger than {MAX_BYTES[True] // 10**6} MB", "a config.json is a few kilobytes")
+    data = _from_yaml(text, path) if yaml else _from_json(text, path)
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds {_kind(data)}, not an object", _EXPECTED)
     _require_sane(data, path)
@@ -58,6 +82,10 @@ def read_text(path: str) -> str:
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
+    return _decoded(content, limit, path)
+
+
+def _decoded(content: bytes, limit: int, path: str) -> str:
     if len(content) > limit:
         raise ModelError(f"{path} is larger than {limit // 10**6} MB", "a config.json is a few kilobytes")
     try:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from txcalc.cards.card import Card, card_from
 from txcalc.cards.closed import refuse_closed
-from txcalc.cards.files import named, read_mapping, unreadable
+from txcalc.cards.files import STANDARD_INPUT, named, read_mapping, read_standard_input, unreadable
 from txcalc.cards.names import nearest
 from txcalc.cards.store import shipped
 from txcalc.configs.reader import shown
@@ -51,7 +51,7 @@ def all_cards() -> list[Card]:
 def find_model(name: str) -> Card:
     """The card of a name, or one made of a path: a config.json, its directory, a card of one's own.
 
-    A bare name is a card before it is a file; ``./name`` is always a file.
+    ``-`` is standard input, which holds either. A bare name is a card before it is a file; ``./name`` is always a file.
 
     Raises:
         ModelError: neither, or a file that cannot be read as either.
@@ -59,6 +59,8 @@ def find_model(name: str) -> Card:
     text = name.strip()
     if not text:
         raise ModelError("the model's name is empty", _LIST)
+    if text == "-":
+        return card_of(read_standard_input(), STANDARD_INPUT, name="config")
     if _is_path(text):
         return read_card(os.path.expanduser(text))
     card = shipped().get(text)
@@ -86,8 +88,15 @@ def read_card(path: str) -> Card:
     _refuse_weights(path)
     if os.path.isdir(path):
         path = _config_in(path)
-    data = read_mapping(path)
-    name = _stem(path)
+    return card_of(read_mapping(path), path, name=_stem(path))
+
+
+def card_of(data: Mapping[str, Any], path: str, *, name: str) -> Card:
+    """A card, or a bare config as one; ``path`` says where it was read.
+
+    Raises:
+        ModelError: neither.
+    """
     if "config" in data and "model_type" not in data:
         return card_from(data, path, name=name)
     _require_config(data, path)

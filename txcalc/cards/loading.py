@@ -46,9 +46,27 @@ def load(
     changes = [f"{key}={_shortened(value)}" for key, value in (overrides or {}).items()]
     if gqa is not None:
         kv_heads = _kv_heads(gqa)
-        model = with_kv_heads(model, kv_heads)
+        grouped = with_kv_heads(model, kv_heads)
+        _require_one_number(keys, overrides or {}, gqa, same=grouped == model)
+        model = grouped
         changes.append(_KV_NAMES.get(kv_heads, f"{kv_heads} KV heads"))
     return model.replace(name=f"{card.name} with {', '.join(changes)}") if changes else model
+
+
+_KV_KEYS: Final = ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "multi_query")
+
+
+def _require_one_number(keys: list[str], overrides: Mapping[str, Any], gqa: str | int, *, same: bool) -> None:
+    """Two numbers of KV heads that differ are a question without an answer.
+
+    Raises:
+        UsageError: ``gqa`` and an override of the KV heads disagree.
+    """
+    for path, key in zip(keys, overrides, strict=True):
+        if path.rpartition(".")[2] in _KV_KEYS and not same:
+            raise UsageError(
+                f"--gqa {gqa} and --set {key}={_shortened(overrides[key])} disagree", "leave out one of them"
+            )
 
 
 def _shortened(value: object) -> str:

@@ -65,13 +65,11 @@ def _unexpected(error: Exception) -> int:
 
 
 def _report(message: str, hint: str, code: int) -> int:
-    from txcalc.report.write import one_line
+    from txcalc.report.write import remark
 
-    encoding = getattr(sys.stderr, "encoding", None) or "ascii"
     for label, text in (("error", message), ("hint", hint)):
         if text:
-            shown = one_line(text).encode(encoding, "backslashreplace").decode(encoding)
-            print(f"{label}: {shown}", file=sys.stderr)
+            remark(label, text, sys.stderr)
     return code
 
 

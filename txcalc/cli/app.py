@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 from txcalc import __version__
 from txcalc.errors import UsageError
 from txcalc.report import Answer, render
-from txcalc.report.write import one_line
+from txcalc.report.write import remark
 
 COMMANDS: Final = {
     "params": "how many parameters, by component",
@@ -102,8 +102,11 @@ def run(arguments: list[str]) -> int:
         near = get_close_matches(name, COMMANDS, n=2)
         hint = f"did you mean: {', '.join(near)}" if near else f"commands: {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {name!r}", hint)
+    module = _module(name)
+    if hasattr(module, "prepared"):
+        rest = module.prepared(rest)
     options = command_parser(name).parse_intermixed_args(rest)
-    answer: Answer | int = _module(name).run(options)
+    answer: Answer | int = module.run(options)
     return answer if isinstance(answer, int) else write(answer, options)
 
 
@@ -112,11 +115,12 @@ def write(answer: Answer, options: argparse.Namespace) -> int:
     style = "json" if options.json else options.format
     render(answer, style=style, explained=options.explain, out=sys.stdout)
     sys.stdout.flush()
-    remarks = [*answer.warnings, *(f"estimated: {reason}" for reason in answer.reasons)]
-    for remark in remarks[:MOST_REMARKS]:
-        print(f"warning: {one_line(remark)}", file=sys.stderr)
+    reasons = (*answer.reasons, *answer.in_part)
+    remarks = [*answer.warnings, *(f"estimated: {reason}" for reason in reasons)]
+    for text in remarks[:MOST_REMARKS]:
+        remark("warning", text, sys.stderr)
     if len(remarks) > MOST_REMARKS:
-        print(f"warning: and {len(remarks) - MOST_REMARKS} more; --json lists them all", file=sys.stderr)
+        remark("warning", f"and {len(remarks) - MOST_REMARKS} more; --json lists them all", sys.stderr)
     return answer.exit_code
 
 

@@ -20,10 +20,11 @@ from txcalc.report.write import text_width
 EXAMPLES: Final = """\
   txcalc attention llama3-8b --ctx 32k
   txcalc attention gpt2 --ctx 1024 --backend eager --explain
-  txcalc attention llama3-8b --ctx 128k --plot memory
+  txcalc attention llama3-8b --ctx 128k --plot
   txcalc attention llama3-8b --ctx 128k --plot flops --save curves.svg
 """
 DEFAULT_CTX: Final = 4096
+DEFAULT_PLOT: Final = "memory"
 CURVES: Final = {"memory": (memory_curves, "B"), "flops": (flops_curves, "FLOP")}
 
 
@@ -35,9 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_positive(parser, "--batch", "sequences at once (default 1)", default=1)
     parser.add_argument("--backend", choices=BACKENDS, default="flash", help="of the headline figures (default flash)")
     add_length(parser, "--window", "of the sliding window in the table of ways to mix a sequence")
-    parser.add_argument("--plot", choices=tuple(CURVES), help="draw memory or FLOPs against the context")
+    parser.add_argument(
+        "--plot",
+        choices=tuple(CURVES),
+        metavar="memory|flops",
+        help=f"draw memory or FLOPs against the context; alone: {DEFAULT_PLOT}",
+    )
     parser.add_argument("--save", metavar="FILE.svg", help="write that drawing to a file")
     add_output(parser)
+
+
+def prepared(arguments: list[str]) -> list[str]:
+    """``--plot`` may stand alone, before a MODEL too: argparse's own optional value would take the MODEL for one."""
+    found: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        found.append(argument)
+        if argument == "--plot" and not _like_a_curve(following):
+            found.append(DEFAULT_PLOT)
+    return found
+
+
+def _like_a_curve(text: str) -> bool:
+    """A curve's name, or a slip of the pen that argparse should complain about."""
+    from difflib import get_close_matches
+
+    return bool(get_close_matches(text, CURVES, n=1, cutoff=0.75))
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -72,7 +95,7 @@ def run(options: argparse.Namespace) -> Answer:
 def _plot(model: Model, options: argparse.Namespace) -> Plot | None:
     if not options.plot and not options.save:
         return None
-    name = options.plot or "memory"
+    name = options.plot or DEFAULT_PLOT
     make, unit = CURVES[name]
     contexts = _contexts(options.ctx)
     return Plot(title=f"{model.name}: {name} against the context", x=contexts, curves=make(model, contexts), unit=unit)

@@ -60,6 +60,10 @@ def _list(options: argparse.Namespace) -> Answer:
         tree=leaf("cards", "", len(cards)),
         facts={"cards": listed},
         sections=(Section(columns=("name", "family", "context"), rows=tuple(rows), detail="title"),),
+        listing=(
+            ("name", "family", "context_length", "title", "aliases"),
+            *((c.name, c.family, str(c.context_length or ""), c.title, " ".join(c.aliases)) for c in cards),
+        ),
     )
 
 

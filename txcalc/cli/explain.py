@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from txcalc.cli.options import DEFAULT_MODEL, add_output, add_what_if, load_model, model_facts
 from txcalc.errors import UsageError
@@ -14,18 +15,25 @@ from txcalc.report.document import Row, Section
 from txcalc.report.explain import explain
 from txcalc.report.write import text_width
 from txcalc.result import Node, total
+from txcalc.symbols import LEGEND
+
+if TYPE_CHECKING:
+    from txcalc.formulas.claims import Claim
 
 EXAMPLES: Final = """\
   txcalc explain
   txcalc explain kv_cache.bytes_per_token
   txcalc explain memory.total mistral-7b-v0.1 --explain
+  txcalc explain N
   txcalc explain claims
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """QUANTITY, MODEL and the output options."""
-    parser.add_argument("quantity", metavar="QUANTITY", nargs="?", help="a figure's name, or claims; none: list them")
+    parser.add_argument(
+        "quantity", metavar="QUANTITY", nargs="?", help="a figure's name, a letter, letters, or claims; none: list all"
+    )
     parser.add_argument("model", metavar="MODEL", nargs="?", help=f"to show it on (default: {DEFAULT_MODEL}'s shape)")
     add_what_if(parser)
     add_output(parser)
@@ -33,14 +41,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """One quantity opened, the list of them, or the claims."""
-    if options.quantity is None:
+    asked = options.quantity
+    if asked is None:
         return _listed()
-    if options.quantity == "claims":
+    if asked == "claims":
         return _claims(options)
-    return _one(quantity(options.quantity), options)
+    if asked == "letters" or asked in LEGEND:
+        return _letters(options)
+    return _one(quantity(asked), options)
+
+
+def _measured(asked: Quantity) -> Answer:
+    """What has a value only where a model was run."""
+    command = f"txcalc {asked.key.partition('.')[0]} MODEL gives its value"
+    facts = (("means", asked.means), ("unit", asked.unit or "a number"), ("source", command), ("held by", asked.oracle))
+    return Answer(
+        command="explain",
+        title=f"{asked.key} | measured, not computed",
+        model={},
+        tree=total(asked.key, asked.unit, []),
+        facts={"quantity": _plain(asked)},
+        sections=(Section(columns=("quantity", asked.key), rows=tuple(Row(cells=fact) for fact in facts), facts=True),),
+        listing=(tuple(_plain(asked)), tuple(_plain(asked).values())),
+    )
 
 
 def _one(asked: Quantity, options: argparse.Namespace) -> Answer:
+    if not asked.tree:
+        return _measured(asked)
     model = load_model(options)
     node, settings = evaluated(asked, model)
     facts = (
@@ -61,7 +89,7 @@ def _one(asked: Quantity, options: argparse.Namespace) -> Answer:
         model=model_facts(model),
         tree=shown.replace(aside=False),
         facts={"quantity": _plain(asked), "inputs": {"settings": settings}},
-        sections=(Section(columns=("", ""), rows=rows, facts=True),),
+        sections=(Section(columns=("quantity", asked.key), rows=rows, facts=True),),
         reasons=model.reasons,
         drawing=() if options.explain else tuple(explain(shown, width=text_width())),
     )
@@ -79,14 +107,40 @@ def _plain(asked: Quantity) -> dict[str, str]:
 
 
 def _listed() -> Answer:
-    rows = tuple(Row(cells=(each.key, each.unit or "a number"), detail=each.means) for each in QUANTITIES.values())
+    """Every quantity and every letter."""
+    plain = [_plain(each) for each in QUANTITIES.values()]
+    rows = tuple(Row(cells=(each["key"], f"{each['means']} ({each['unit'] or 'a number'})")) for each in plain)
     return Answer(
         command="explain",
-        title=f"{len(QUANTITIES)} quantities",
+        title=f"{len(plain)} quantities",
         model={},
         tree=total("quantities", "", []),
-        facts={"quantities": [_plain(each) for each in QUANTITIES.values()]},
-        sections=(Section(columns=("quantity", "unit"), rows=rows, detail="means"),),
+        facts={"quantities": plain, "letters": LEGEND},
+        sections=(
+            Section(columns=("quantity", "means"), rows=rows, facts=True),
+            Section(columns=("letter", "means"), rows=_legend(LEGEND), facts=True, heading="letters in formulas"),
+        ),
+        listing=(tuple(plain[0]), *(tuple(each.values()) for each in plain)),
+    )
+
+
+def _legend(letters: Mapping[str, str]) -> tuple[Row, ...]:
+    return tuple(Row(cells=(letter, means)) for letter, means in letters.items())
+
+
+def _letters(options: argparse.Namespace) -> Answer:
+    """What letters stand for in formulas: one of them, or all."""
+    if options.model is not None or options.set or options.gqa:
+        raise UsageError("a letter means the same for every model", f"txcalc explain {options.quantity}")
+    letters = LEGEND if options.quantity == "letters" else {options.quantity: LEGEND[options.quantity]}
+    return Answer(
+        command="explain",
+        title="letters in formulas; all other names are fields of the config, or said beside the formula",
+        model={},
+        tree=total("letters", "", []),
+        facts={"letters": letters},
+        sections=(Section(columns=("letter", "means"), rows=_legend(letters), facts=True),),
+        listing=(("letter", "means"), *letters.items()),
     )
 
 
@@ -106,5 +160,10 @@ def _claims(options: argparse.Namespace) -> Answer:
         model={},
         tree=total("claims", "", [each.node() for each in found]),
         facts={"claims": [each.plain() for each in found]},
-        sections=(Section(columns=("", ""), rows=tuple(rows), facts=True),),
+        sections=(Section(columns=("verdict", "claim"), rows=tuple(rows), facts=True),),
+        listing=(("verdict", "claim", "condition", "ours"), *(_line(each) for each in found)),
     )
+
+
+def _line(each: Claim) -> tuple[str, ...]:
+    return (each.verdict, each.says, each.condition, each.shown())

@@ -67,7 +67,7 @@ def add_model(
         "model",
         metavar="MODEL",
         nargs="?" if optional else None,
-        help="a card's name, a config.json or its directory, a card file"
+        help="a card's name, a config.json or its directory, a card file, - for standard input"
         + (f" (default: {default})" if optional else ""),
     )
     add_what_if(parser)

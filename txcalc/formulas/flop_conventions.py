@@ -56,7 +56,7 @@ def conventions(
     """
     require_one_of("recompute", recompute, RECOMPUTES)
     facts = Facts(model, question(model, seq=seq, batch=batch, phase="train", source_seq=source_seq))
-    known = {**PRESETS, "executed": _executed(recompute)}
+    known = {**PRESETS, "executed": executed(recompute)}
     chosen = list(known) if names is None else [_named(name, known) for name in names]
     made = []
     for name in chosen:
@@ -204,7 +204,9 @@ _SHAPE: Final = "the formula assumes an intermediate_size of 4 * hidden_size, tw
 # ---- what runs ------------------------------------------------------------------------------------------------------
 
 
-def _executed(recompute: Recompute) -> Convention:
+def executed(recompute: Recompute) -> Convention:
+    """What a training step runs, with that recomputation."""
+
     def count(f: Facts) -> Counted:
         again = f.attention // 2
         parts = [*_products(f), leaf("attention", "FLOPs", 3 * f.attention + again)]

@@ -11,13 +11,14 @@ from difflib import get_close_matches
 from typing import Final
 
 from txcalc.errors import RequestError
+from txcalc.formulas.flop_conventions import PRESETS, executed
 from txcalc.record import Record
 from txcalc.result import Unit
 
 
 class Quantity(Record):
     """One headline figure. ``oracle``: a test that would notice if it were wrong, as path::name; ``tree``: who makes
-    it (``explaining``)."""
+    it (``explaining``), nothing where only a run of the model does (``txcalc`` and the key's first word)."""
 
     key: str
     unit: Unit
@@ -46,6 +47,9 @@ _INFERENCE: Final = "tests/formulas/test_memory.py::test_llama3_8b_by_hand"
 _STATES: Final = "tests/formulas/test_training.py::test_optimizer_states_equal_torch"
 _ALLOWED: Final = "tests/formulas/test_memory.py::test_allowances_never_enter_the_exact_sum"
 _ADAPTERS: Final = "tests/formulas/test_training.py::test_adapters_equal_the_reference"
+_B: Final = "txcalc bench"
+_RAN: Final = "tests/measure/test_bench.py::test_what_can_be_equal_is_equal"
+_SIGNED: Final = "tests/measure/test_bench.py::test_an_error_has_a_sign"
 _CONVENTIONS: Final = "tests/formulas/test_flop_conventions.py::test_llama3_8b_by_hand"
 
 
@@ -263,11 +267,8 @@ _TABLE: Final = [
     *_of(
         "conventions",
         (
-            (f"conventions.{name}", "FLOPs", f"a training step as {name} counts it", "its own", _CONVENTIONS)
-            for name in (
-                "matmul-full", "matmul-causal", "palm", "kaplan", "gpt3-6nd", "chinchilla", "megatron", "torchtitan",
-                "narayanan-hw", "korthikanti", "hf-trainer", "executed",
-            )
+            (f"conventions.{each.name}", "FLOPs", f"a training step: {each.says}", each.source, _CONVENTIONS)
+            for each in (*PRESETS.values(), executed("none"))
         ),
     ),
     *_of(
@@ -283,7 +284,27 @@ _TABLE: Final = [
             for verdict in ("passed", "failed", "skipped")
         ),
     ),
-]  # fmt: skip
+    *_of(
+        "",
+        (
+            (
+                "bench.predicted",
+                "",
+                "what formulas or calibrated rates say a run takes, in each figure's unit",
+                _B,
+                _RAN,
+            ),
+            (
+                "bench.measured",
+                "",
+                "what the run on this machine took: counted bytes and FLOPs, median times",
+                _B,
+                _RAN,
+            ),
+            ("bench.error", "ratio", "predicted over measured, less one", _B, _SIGNED),
+        ),
+    ),
+]
 
 QUANTITIES: Final = {quantity.key: quantity for quantity in _TABLE}
 

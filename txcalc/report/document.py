@@ -38,7 +38,9 @@ class Answer(Record):
     """Everything that one command answers.
 
     ``figures`` stand at the top level of the JSON beside ``result``; ``facts`` are small values (model, integers used)
-    that stand there under their own names. ``drawing``: lines of a picture, below the tables.
+    that stand there under their own names. ``drawing``: lines of a picture, below the tables. ``reasons``: why every
+    number is an estimate; ``in_part``: why some headline figure is, whose node in the tree says so itself. ``listing``:
+    header and lines of the CSV where the answer is a list and no tree.
     """
 
     command: str
@@ -50,18 +52,20 @@ class Answer(Record):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    in_part: tuple[str, ...] = ()
     drawing: tuple[str, ...] = ()
+    listing: tuple[tuple[str, ...], ...] = ()
     exit_code: int = 0
 
     @property
     def basis(self) -> Basis:
         """Of the headline figures."""
-        return "estimated" if self.reasons else "exact"
+        return "estimated" if self.reasons or self.in_part else "exact"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document."""
         plain: dict[str, Any] = {"schema": f"txcalc.{self.command}/1", "model": self.model}
-        plain |= {"basis": self.basis, "reasons": list(self.reasons)}
+        plain |= {"basis": self.basis, "reasons": [*self.reasons, *self.in_part]}
         plain |= {"warnings": list(self.warnings), "notes": list(self.notes)}
         plain |= self.facts
         for key, value in self.tree.figures().items():

@@ -178,7 +178,7 @@ def run_section(run: Node, *, tokens: int) -> Section:
 _RUN_NAMES = {
     "six_nd": "6ND",
     "run_over_six_nd": "run / 6ND",
-    "chinchilla_tokens": "20 tokens a parameter",
+    "chinchilla_tokens": "Chinchilla: 20 a parameter",
     "mfu": "MFU",
     "hfu": "HFU",
     "gpu_hours": "GPU-hours",
@@ -186,10 +186,8 @@ _RUN_NAMES = {
 
 
 def _run_row(node: Node) -> Row:
-    name = {"six_nd": "6ND", "mfu": "MFU", "hfu": "HFU", "gpu_hours": "GPU-hours"}.get(node.name)
-    return Row(
-        cells=(name or node.name.replace("_", " "), _text(node), _short(node)), detail=node.note or node.formula()
-    )
+    name = _RUN_NAMES.get(node.name, node.name.replace("_", " "))
+    return Row(cells=(name, _text(node), _short(node)), detail=node.note or node.formula())
 
 
 def _text(node: Node) -> str:

@@ -34,6 +34,18 @@ def one_line(text: str, most: int = 400) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in short)
 
 
+def remark(label: str, text: str, stream: TextIO) -> None:
+    """``label: text`` on a line of its own; on a terminal wrapped to it, elsewhere one line for one remark."""
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    shown = f"{label}: {one_line(text)}".encode(encoding, "backslashreplace").decode(encoding)
+    if stream.isatty():
+        from textwrap import wrap
+
+        width = _columns(stream.fileno())
+        shown = "\n".join(wrap(shown, max(width, 20), subsequent_indent="  ", break_on_hyphens=False))
+    print(shown, file=stream)
+
+
 def terminal(stream: TextIO) -> bool:
     """Whether to use colour and a wide layout there."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -43,9 +55,18 @@ def text_width() -> int:
     """Columns to fill: the terminal's, else 80."""
     if not sys.stdout.isatty():
         return 80
-    from shutil import get_terminal_size  # here: it costs a pipe nothing
+    return _columns(sys.stdout.fileno())
 
-    return get_terminal_size((80, 24)).columns
+
+def _columns(terminal_number: int) -> int:
+    """How wide that terminal is; COLUMNS goes before what it says itself."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(terminal_number).columns or 80
+    except OSError:
+        return 80
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -111,7 +132,7 @@ def _markdown(answer: Answer, explained: bool, out: TextIO) -> None:
     for section in answer.sections:
         print(f"\n{section.heading}" if section.heading else "", file=out)
         print("| " + " | ".join(_escaped(name) for name in section.columns) + " |", file=out)
-        print("|" + "---|" + "---:|" * (len(section.columns) - 1), file=out)
+        print("|" + "---|" + ("---|" if section.facts else "---:|") * (len(section.columns) - 1), file=out)
         for row in section.rows:
             cells = [_escaped(cell) for cell in row.cells]
             first = "&nbsp;" * 4 * row.depth + (f"**{cells[0]}**" if row.strong else cells[0])
@@ -129,13 +150,21 @@ def _escaped(text: str) -> str:
 
 
 def _csv(answer: Answer, out: TextIO) -> None:
-    """One line a node: path, key, value, unit, basis, formula, values."""
+    """One line a node: path, key, value, unit, basis, formula, values; or the lines of a list."""
     import csv
 
     writer = csv.writer(out, lineterminator="\n")
+    if answer.listing:
+        writer.writerows(answer.listing)
+        return
     writer.writerow(["path", "key", "value", "unit", "basis", "formula", "substituted"])
     path: list[str] = []
+    seen: dict[str, int] = {}
     for depth, node in answer.judged().walk():
         path[depth:] = [node.name]
         where = "/".join(path)
+        seen[where] = seen.get(where, 0) + 1
+        if seen[where] > 1:  # siblings of one name: the second is name[2], and all below it
+            path[depth] = f"{node.name}[{seen[where]}]"
+            where = "/".join(path)
         writer.writerow([where, node.key, node.value, node.unit, node.basis, node.formula(), node.substituted()])
