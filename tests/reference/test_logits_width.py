@@ -10,13 +10,14 @@ import torch
 
 from tests.oracles import transformers_tiny
 from tests.reference.published import V
+from tests.reference.published_gpt_kin import every as gpt_kin
 from tests.reference.published_hybrids import every as hybrids
 from tests.reference.published_width import every
 from txcalc.configs import architecture_of
 from txcalc.reference import build
 from txcalc.reference.weights import load_state_dict_from
 
-EVERY = {**every(), **hybrids()}
+EVERY = {**every(), **hybrids(), **gpt_kin()}
 T, PROMPT, LIMIT = 13, 6, 1e-5  # of the largest logit, fp32: both sides do the same sums in another order
 
 

@@ -29,6 +29,7 @@ CASES: dict[str, list[Goal]] = {
     "alternating": [Goal(((4, 5, 3), (4, 5, 3)), None), Goal(((4, 5), (4, 5)), None)],
     "grouped": [Goal(QKV, ATTENTION), Goal(((24,), (8,), (8,)), ATTENTION)],
     "by head": [Goal(((24, 12), (24, 12), (24, 12)), ATTENTION)],
+    "in four blocks": [Goal(((24, 12), (24, 12), (24, 12)), ATTENTION)],
     "by key head": [Goal(((4, 12), (8, 12)), DELTA)],
     "delta": [Goal(((6 + 6 + 20, 12), (20, 12)), DELTA)],
     "rotary q": [Goal(((24, 12),), ATTENTION)],

@@ -58,10 +58,11 @@ def _block(r: Reader, attention: SelfAttention) -> Layer:
 def _with_embeddings(r: Reader, layers: list[tuple[Layer, int]], head: Head | None, **fields: Any) -> Model:
     norm = layer_norm(r.integer("hidden_size"), r.number("layer_norm_epsilon"))
     stack = decoder_stack(r, layers, final_norm=norm, embedding=with_learned_positions(r))
-    return decoder_model(r, stack, head, unused=_cross_attention(r), **fields)
+    return decoder_model(r, stack, head, unused=cross_attention_of(r), **fields)
 
 
-def _cross_attention(r: Reader) -> tuple[UnusedTensor, ...]:
+def cross_attention_of(r: Reader) -> tuple[UnusedTensor, ...]:
+    """The cross-attention of ``add_cross_attention``, idle without an encoder."""
     if not r.flag("add_cross_attention"):
         return ()
     from txcalc.configs.bert import idle_cross_attention  # rare; spares every other GPT-2 the module
@@ -82,16 +83,16 @@ def _gpt2(r: Reader) -> Model:
         whole = attention.head_dim**-0.5 if scale is None else scale
         scaled = (attention.replace(scale=whole / (index + 1)) for index in range(r.layers()))
         layers = [(_block(r, each), 1) for each in scaled]
-    head, second = _gpt2_heads(r)
+    head, second = heads_or_double(r, "GPT2")
     return _with_embeddings(r, layers, head, pooled_head=second)
 
 
-def _gpt2_heads(r: Reader) -> tuple[Head | None, Head | None]:
-    """The usual head; GPT2DoubleHeadsModel has a multiple-choice head beside it."""
+def heads_or_double(r: Reader, prefix: str, **head: Any) -> tuple[Head | None, Head | None]:
+    """The usual head; the class that ends in ``DoubleHeadsModel`` has a multiple-choice head beside it."""
     r.ignore(*SUMMARY)
     hidden, vocab = r.integer("hidden_size"), r.integer("vocab_size")
-    if r.config.get("architectures") != ["GPT2DoubleHeadsModel"]:
-        return causal_head(r, input_size=hidden, vocab_size=vocab, prefix="GPT2"), None
+    if r.config.get("architectures") != [f"{prefix}DoubleHeadsModel"]:
+        return causal_head(r, input_size=hidden, vocab_size=vocab, prefix=prefix, **head), None
     tied = r.flag("tie_word_embeddings")
     return Head(kind="lm", input_size=hidden, output_size=vocab, tied=tied), _summary(r, hidden)
 
@@ -165,18 +166,21 @@ def _gpt_neox(r: Reader) -> Model:
     )
 
 
+_GPT2: Final = ModelType(
+    build=_gpt2,
+    defaults={
+        **GPT2_DEFAULTS,
+        "scale_attn_by_inverse_layer_idx": False,
+        "summary_use_proj": True,
+        "summary_proj_to_labels": True,
+    },
+    aliases=ALIASES,
+    origin="transformers 5.23 GPT2Config",
+)
+
 TYPES: Final = {
-    "gpt2": ModelType(
-        build=_gpt2,
-        defaults={
-            **GPT2_DEFAULTS,
-            "scale_attn_by_inverse_layer_idx": False,
-            "summary_use_proj": True,
-            "summary_proj_to_labels": True,
-        },
-        aliases=ALIASES,
-        origin="transformers 5.23 GPT2Config",
-    ),
+    "gpt2": _GPT2,
+    "gpt-sw3": _GPT2,  # a tokenizer of its own before the same model
     "gpt_bigcode": ModelType(
         build=_gpt_bigcode,
         defaults={**GPT2_DEFAULTS, "activation_function": "gelu_pytorch_tanh", "multi_query": True},

@@ -200,6 +200,7 @@ LAYOUTS: Final = {
     "alternating": _alternating(),
     "grouped": _grouped(),
     "by head": _by_head(lambda a: int(a.num_attention_heads)),
+    "in four blocks": _by_head(lambda a: 4),  # CodeGen: a quarter of the heads each
     "by key head": _by_head(lambda g: int(g.num_k_heads)),
     "delta": _delta_qkvz(),
     "rotary q": _rotary_pairs(lambda a: int(a.num_attention_heads)),

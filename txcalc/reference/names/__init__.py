@@ -13,7 +13,8 @@ from txcalc.reference.names.table import Table
 
 _MODULES: Final = {
     "llama": "llama mistral qwen2 qwen3 gemma gemma2 gemma3_text stablelm cohere olmo2 phi3 starcoder2",
-    "gpt": "gpt2 gpt_bigcode gptj gpt_neox opt bloom mpt falcon phi",
+    "gpt": "gpt2 gpt-sw3 gpt_bigcode gptj gpt_neox opt bloom mpt falcon phi",
+    "gpt_kin": "openai-gpt gpt_neo codegen gpt_neox_japanese xglm biogpt ctrl",
     "kin": "ministral ministral3 internlm3 iquestcoder seed_oss helium ernie4_5 smollm3 cwm arcee bitnet "
     "hunyuan_v1_dense exaone4 granite hyperclovax granitemoe granitemoeshared granite_swa granitemoe_swa olmo olmo3 "
     "olmoe flex_olmo cohere2 cohere2_moe glm glm4 nemotron jais2 persimmon nanochat diffllama apertus vaultgemma",

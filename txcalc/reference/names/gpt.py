@@ -107,7 +107,10 @@ def _falcon(model: arch.Model) -> Table:
 
 
 TABLES: Final = {
-    "gpt2": Table.of(_GPT2.replace("LINEAR", "conv1d") + _HEAD, base="transformer.", not_weights=_MASKS),
+    **dict.fromkeys(
+        ("gpt2", "gpt-sw3"),
+        Table.of(_GPT2.replace("LINEAR", "conv1d") + _HEAD, base="transformer.", not_weights=_MASKS),
+    ),
     "gpt_bigcode": Table.of(
         _GPT2.replace("c_attn    LINEAR", "c_attn    grouped").replace("LINEAR", "") + _HEAD,
         base="transformer.",

@@ -59,7 +59,10 @@ def _one_behind_the_other(goal: Goal) -> list[Shape]:
 
 
 SHAPES: Final[dict[str, Rule]] = {
-    **dict.fromkeys(("", "grouped", "by head", "by key head", "delta", "rotary q", "rotary k"), _one_behind_the_other),
+    **dict.fromkeys(
+        ("", "grouped", "by head", "in four blocks", "by key head", "delta", "rotary q", "rotary k"),
+        _one_behind_the_other,
+    ),
     **dict.fromkeys(("conv1d", "transposed"), lambda goal: [_turned(_joined(goal))]),
     "experts": lambda goal: [_joined(goal, 1)],
     "each": _each,
