@@ -25,6 +25,7 @@ CASES: dict[str, list[Goal]] = {
     "conv1d": [Goal(((5, 3), (2, 3)), None), Goal(((5,),), None)],
     "transposed": [Goal(((4, 5, 3),), None)],
     "experts": [Goal(((4, 5, 3), (4, 5, 3)), None), Goal(((4, 5), (4, 5)), None)],
+    "experts transposed": [Goal(((4, 5, 3), (4, 5, 3)), None)],
     "each": [Goal(((4, 5, 3), (4, 2, 3)), None)],
     "alternating": [Goal(((4, 5, 3), (4, 5, 3)), None), Goal(((4, 5), (4, 5)), None)],
     "grouped": [Goal(QKV, ATTENTION), Goal(((24,), (8,), (8,)), ATTENTION)],

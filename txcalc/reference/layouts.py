@@ -197,6 +197,7 @@ LAYOUTS: Final = {
     "experts": _joined(1),
     "each": _stacked(),
     "transposed": _transposed(_joined(0)),
+    "experts transposed": _transposed(_joined(1)),
     "alternating": _alternating(),
     "grouped": _grouped(),
     "by head": _by_head(lambda a: int(a.num_attention_heads)),

@@ -1,4 +1,4 @@
-"""Decoders with mixtures of experts: Mixtral, Qwen, gpt-oss, DeepSeek.
+"""Decoders with mixtures of experts: Mixtral, Qwen, gpt-oss, DeepSeek, Llama 4.
 
 Published files hold every expert on its own; transformers 5 stacks them, gate and up in one tensor. Both are read.
 """
@@ -51,6 +51,16 @@ _DEEPSEEK: Final = """
     layers.{i}.mla.kv_a_norm    model.layers.{i}.self_attn.kv_a_layernorm
     layers.{i}.moe.shared_expert    model.layers.{i}.mlp.shared_experts
 """
+_FEED_FORWARD: Final = "model.layers.{i}.feed_forward"
+_LLAMA4: Final = f"""
+    layers.{{i}}.mlp                  {_FEED_FORWARD}
+    layers.{{i}}.mlp.norm_in          model.layers.{{i}}.post_attention_layernorm
+    layers.{{i}}.moe.norm_in          model.layers.{{i}}.post_attention_layernorm
+    layers.{{i}}.moe.router           {_FEED_FORWARD}.router
+    layers.{{i}}.moe.experts.gate_proj+up_proj    {_FEED_FORWARD}.experts.gate_up_proj    experts transposed
+    layers.{{i}}.moe.experts.down_proj    {_FEED_FORWARD}.experts.down_proj    transposed
+    layers.{{i}}.moe.shared_expert    {_FEED_FORWARD}.shared_expert
+"""
 
 TABLES: Final = {
     "mixtral": Table.of(
@@ -60,6 +70,7 @@ TABLES: Final = {
         not_weights=FREQUENCIES,
     ),
     "qwen3_moe": Table.of(DECODER + MIXTURE, base="model.", not_weights=FREQUENCIES),
+    "llama4_text": Table.of(OUTSIDE + ATTENTION + _LLAMA4, base="model.", not_weights=FREQUENCIES),
     "gpt_oss": Table.of(OUTSIDE + ATTENTION + _GPT_OSS, base="model."),
     **dict.fromkeys(
         ("deepseek_v2", "deepseek_v3"),

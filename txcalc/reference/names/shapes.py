@@ -65,6 +65,7 @@ SHAPES: Final[dict[str, Rule]] = {
     ),
     **dict.fromkeys(("conv1d", "transposed"), lambda goal: [_turned(_joined(goal))]),
     "experts": lambda goal: [_joined(goal, 1)],
+    "experts transposed": lambda goal: [_turned(_joined(goal, 1))],
     "each": _each,
     "alternating": _alternating,
     "filter": _filter,
