@@ -117,6 +117,12 @@ def test_bad_input(txcalc: Run, arguments: list[str], says: str) -> None:
 def test_a_guess_is_a_warning_and_outside_the_total(txcalc: Run) -> None:
     ran = txcalc("memory", "mixtral-8x7b", "--ctx", "1k", "--json")
     found = figures(ran)
-    assert "activations are an estimate" in ran.err
+    assert "activations, which stand outside the total" in ran.err
+    assert ran.json()["basis"] == "estimated"
+    assert ran.json()["reasons"] == [
+        "activations, which stand outside the total: how many tokens an expert gets depends on the data; taken as even"
+    ]
+    basis = {node["name"]: node["basis"] for node in ran.json()["result"]["children"][0]["children"]}
+    assert basis == {"weights": "exact", "kv_cache": "exact", "activations": "estimated"}
     assert found["total"] == found["weights"] + found["kv_cache"]
     assert found["with_allowances"] == found["total"] + found["allowances"] + found["activations"]

@@ -20,6 +20,7 @@ from txcalc.formulas.model_states import OPTIMIZERS, RECIPES
 from txcalc.formulas.params import params
 from txcalc.formulas.tape.walk import Lora
 from txcalc.formulas.training import Training, training_memory
+from txcalc.formulas.training_parts import depths_text
 from txcalc.reference import Transformer
 from txcalc.reference.lora import add_lora
 from txcalc.result import Node
@@ -133,9 +134,65 @@ def test_the_optimizer_step_is_the_peak_where_tokens_are_few() -> None:
     assert fused.find("memory.total").value < tree.find("memory.total").value
 
 
+@pytest.mark.parametrize("grad_accum", [1, 2])
+@pytest.mark.parametrize("vocab", [50, 4000])
+def test_a_tied_table_at_the_embedding_s_turn(vocab: int, grad_accum: int) -> None:
+    """SGD makes nothing, three tokens keep nothing: the table's gradient is the peak, the head's and the embedding's
+    together while the second is added to the first."""
+    config = {**GPT2, "vocab_size": vocab}
+    whole = torch_memory.built(architecture_of(config), "fp32", "flash")
+    truth = allocator_total(whole, torch.optim.SGD(whole.parameters(), lr=0.1), 1, 3, grad_accum)
+    asked = Training(seq=3, grad_accum=grad_accum, recipe="fp32", optimizer="sgd")
+    found = training_memory(architecture_of(config), asked).find("memory.total")
+    assert found.value == truth
+    assert vocab == 50 or found.note == "the peak is in the backward pass of the embedding"
+
+
 def rows_add_up(tree: Node) -> bool:
+    """The peak's rows are the highest of the moments, each of which is the sum of its terms."""
     peak = tree.find("memory.total")
-    return peak.value == sum(child.value for child in peak.children)
+    moments = [node.value for node in tree.children if node.name.startswith("at ")]
+    return peak.value == sum(child.value for child in peak.children) == max(moments)
+
+
+@given(
+    config=st.one_of(llamas(), gpts()),
+    seq=st.integers(2, 40),
+    recipe=st.sampled_from(list(RECIPES)),
+    optimizer=st.sampled_from(["sgd", "adamw"]),
+    recompute=st.sampled_from(["none", "selective", "full"]),
+    grad_accum=st.integers(1, 2),
+    foreach=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_peak_is_the_highest_moment_opened(config: dict[str, Any], **asked: Any) -> None:
+    tree = training_memory(architecture_of(config), Training(**asked))
+    assert rows_add_up(tree)
+    names = [child.name for child in tree.find("memory.activations").children]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("depths", "text"),
+    [
+        ([0], "layer 1"),
+        (range(32), "layers 1 to 32"),
+        (range(1, 32), "layers 2 to 32"),
+        ([0, 2, 4], "3 layers: 1, 3, 5"),
+        ([0, 1, 2, 3, 4, 6, 7, 8, 9, 10], "10 layers: 1 to 5, 7 to 11"),
+        (range(0, 26, 2), "13 layers: 1, 3 ... 25"),
+    ],
+)
+def test_equal_layers_are_named_by_their_depths(depths: list[int], text: str) -> None:
+    assert depths_text(depths) == text
+
+
+def test_layers_that_keep_unlike_things_have_names_of_their_own() -> None:
+    """Recomputed with adapters: the first layer's input needs no gradient, so that its tail is another part."""
+    asked = Training(seq=64, recompute="full", lora=Lora(rank=2, projections=("q_proj",)))
+    tree = training_memory(architecture_of({**LLAMA, "num_hidden_layers": 5}), asked)
+    names = [child.name for child in tree.find("memory.activations").children]
+    assert names[:2] == ["layer 1", "layers 2 to 5"]
 
 
 @given(config=st.one_of(llamas(), gpts()), seq=st.integers(2, 40), batch=st.integers(1, 3))

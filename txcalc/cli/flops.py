@@ -60,17 +60,19 @@ def run(options: argparse.Namespace) -> Answer:
     )
     counted = _conventions(model, options, lengths)
     whole = _run(model, options, lengths)
+    in_part = () if model.reasons else _reasons(tree.find("flops.matmul"))
     aside = [node.replace(aside=True) for node in counted] + ([whole] if whole is not None else [])
     return Answer(
         command="flops",
-        title=_title(model, options, lengths),
+        title=_title(model, options, lengths, in_part=bool(in_part)),
         model=model_facts(model),
         tree=tree.replace(children=(*tree.children, *aside)),
         facts={"inputs": _inputs(options, lengths)},
         sections=_sections(tree, counted, whole, options, lengths),
         warnings=tuple(context_warnings(model, max(lengths.values(), default=1))),
         notes=(*model.notes, *other_notes(counted)),
-        reasons=(*model.reasons, *_reasons(tree.find("flops.matmul"))),
+        reasons=model.reasons,
+        in_part=in_part,
     )
 
 
@@ -156,10 +158,10 @@ def _sections(
     return tuple(sections)
 
 
-def _reasons(matmul: Node) -> list[str]:
+def _reasons(matmul: Node) -> tuple[str, ...]:
     """Why a count of products is an estimate, where one is."""
     found = [node.reason for _, node in matmul.walk() if node.basis == "estimated" and node.reason]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 def _inputs(options: argparse.Namespace, lengths: dict[str, int]) -> dict[str, Any]:
@@ -176,9 +178,9 @@ def _inputs(options: argparse.Namespace, lengths: dict[str, int]) -> dict[str, A
     }
 
 
-def _title(model: Model, options: argparse.Namespace, lengths: dict[str, int]) -> str:
+def _title(model: Model, options: argparse.Namespace, lengths: dict[str, int], *, in_part: bool) -> str:
     phase = _phase(options)
     length = _seq(lengths) or model.main.fixed_length or 0
     words = f"one token after {length:,}" if phase == "decode" else f"{length:,} tokens"
     asked = [phase, words, f"batch {options.batch}"]
-    return title(model, *asked, *([] if options.convention else [f"mask {options.mask}"]))
+    return title(model, *asked, *([] if options.convention else [f"mask {options.mask}"]), in_part=in_part)

@@ -96,16 +96,18 @@ def run(options: argparse.Namespace) -> Answer:
     tree = _training(model, options) if options.train else _inference(model, options)
     budget = _budget(options)
     needed = int(tree.find("memory.with_allowances").value)
+    in_part = () if model.reasons else _estimated(tree)
     return Answer(
         command="memory",
-        title=_title(model, options),
+        title=_title(model, options, in_part=bool(in_part)),
         model=model_facts(model),
         tree=tree,
         facts={"inputs": _inputs(options), **_fits(needed, budget)},
         sections=_sections(tree, options, needed, budget),
-        warnings=(*context_warnings(model, _length(options)), *_warnings(tree)),
+        warnings=tuple(context_warnings(model, _length(options))),
         notes=(*model.notes, *_notes(model, options)),
-        reasons=(*model.reasons, *_reasons(tree)),
+        reasons=model.reasons,
+        in_part=in_part,
         exit_code=3 if budget is not None and needed > budget else 0,
     )
 
@@ -208,14 +210,14 @@ def _sections(tree: Node, options: argparse.Namespace, needed: int, budget: int 
     return (*sections, *([fit_section(needed, budget)] if budget is not None else []))
 
 
-def _title(model: Model, options: argparse.Namespace) -> str:
+def _title(model: Model, options: argparse.Namespace, *, in_part: bool) -> str:
     length = f"{_length(options):,} tokens"
     if options.train:
         recipe = options.precision or config_dtype(model.dtype).name
         how = (f"training, {length}", f"batch {options.batch}", recipe, options.optimizer or "adamw")
-        return title(model, *how, f"recompute {options.recompute or 'none'}", options.backend)
+        return title(model, *how, f"recompute {options.recompute or 'none'}", options.backend, in_part=in_part)
     weights = options.dtype or config_dtype(model.dtype).name
-    return title(model, f"inference, {length}", f"batch {options.batch}", weights, options.backend)
+    return title(model, f"inference, {length}", f"batch {options.batch}", weights, options.backend, in_part=in_part)
 
 
 def _inputs(options: argparse.Namespace) -> dict[str, Any]:
@@ -225,17 +227,12 @@ def _inputs(options: argparse.Namespace) -> dict[str, Any]:
     return {**{name: value for name, value in given.items() if value not in (None, False, [])}, **inputs}
 
 
-def _warnings(tree: Node) -> list[str]:
-    activations = tree.find("memory.activations")
-    if activations.basis != "estimated":
-        return []
-    return [f"activations are an estimate and stand outside the total: {activations.reason}"]
-
-
-def _reasons(tree: Node) -> tuple[str, ...]:
-    """Why the peak of a training step is no exact figure."""
-    whole = tree.find("memory.total")
-    return (whole.reason,) if whole.basis == "estimated" and whole.reason else ()
+def _estimated(tree: Node) -> tuple[str, ...]:
+    """Why the peak of a training step, or the activations of a pass, are no exact figure."""
+    whole, activations = tree.find("memory.total"), tree.find("memory.activations")
+    if whole.basis == "estimated":
+        return (whole.reason,)
+    return (f"activations, which stand outside the total: {activations.reason}",) * (activations.basis == "estimated")
 
 
 def _notes(model: Model, options: argparse.Namespace) -> list[str]:

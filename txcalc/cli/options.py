@@ -134,7 +134,7 @@ def model_facts(model: Model) -> dict[str, Any]:
     }
 
 
-def title(model: Model, *parts: str) -> str:
-    """The first line of a table."""
-    basis = "estimated" if model.reasons else "exact"
+def title(model: Model, *parts: str, in_part: bool = False) -> str:
+    """The first line of a table; ``in_part``: some figure is an estimate though the model is understood."""
+    basis = "estimated" if model.reasons or in_part else "exact"
     return " | ".join([f"{model.name} ({model.model_type})", *parts, basis])

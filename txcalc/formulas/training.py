@@ -6,26 +6,27 @@ loss, backward of every layer, optimizer. Sharding over devices is out of scope:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from txcalc.architecture import Head, Model, TokenEmbedding
 from txcalc.errors import RequestError
-from txcalc.expression import Expression, exact, symbol
+from txcalc.expression import Expression, symbol
 from txcalc.formulas.dtypes import config_dtype
 from txcalc.formulas.korthikanti import by_convention
 from txcalc.formulas.lora import lora_flops, lora_params
 from txcalc.formulas.memory import store_rows, with_allowances
 from txcalc.formulas.model_states import Optimizer, Recipe, optimizer_named, recipe_named
 from txcalc.formulas.params import params
-from txcalc.formulas.tape.moments import Moment, Step, training_step
+from txcalc.formulas.tape.moments import Step, training_step
 from txcalc.formulas.tape.parts import How, Part
 from txcalc.formulas.tape.support import depends_on_data, unwalked
 from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Lora, Pass
+from txcalc.formulas.training_parts import grouped, kept_node, moment_row, notable, opened
 from txcalc.formulas.weights import Matrix, formats_of, matrix_of, weight_bytes
 from txcalc.formulas.workload import require_positive
 from txcalc.record import Record
-from txcalc.result import Node, leaf, times, total
+from txcalc.result import Node, leaf, total
 
 SOURCE: Final = "derived: storages that are live at once in a training step; held against torch's allocator"
 RECOMPUTES: Final = ("none", "selective", "full")
@@ -173,11 +174,11 @@ class _Work:
             constant.append(self.gradients().replace(key=""))
             later = step - int(self.gradients().value)
         else:
-            later = exact(step)
-        if int(later) > highest.bytes:
-            rows, name = [leaf("gradients and temporaries", "bytes", later)], "the optimizer's step"
+            later = step
+        if later > highest.bytes:
+            rows, name = self._in_the_step(), "the optimizer's step"
         else:
-            rows, name = self._opened(highest), highest.name
+            rows, name = opened(self.step, highest), highest.name
         parts = [part.replace(key="") for part in constant] + rows
         convention = f"{self.recipe.name}, {self.optimizer.name}, recompute {self.asked.recompute}"
         return total(
@@ -190,23 +191,20 @@ class _Work:
             note=f"the peak is in {name}",
         )
 
+    def _temporaries(self) -> Expression:
+        """What the optimizer's step makes, beside the gradients."""
+        count = self.optimizer.temporary if self.asked.foreach and not self.recipe.buffers else 0
+        return count * self._elements() * PRECISIONS[self.recipe.precision].parameter
+
     def _optimizer_step(self) -> int:
         """Gradients and what the optimizer makes beside them."""
-        temporary = self.optimizer.temporary if self.asked.foreach and not self.recipe.buffers else 0
-        return int(self.gradients().value) + temporary * sum(self.trained)
+        return int(self.gradients().value) + int(self._temporaries())
 
-    def _opened(self, moment: Moment) -> list[Node]:
-        """What waits, what gradients are there, and every storage of the part that runs."""
-        waiting = [
-            _part_node(f"kept by {part.name}", part, count, kept=True) for part, count in _counted(moment.waiting)
-        ]
-        there = [
-            _part_node(f"gradients of {part.name}", part, count, kept=False)
-            for part, count in _counted(moment.gradients)
-            if part.gradients
-        ]
-        inside = total(moment.name, "bytes", store_rows((*moment.shared, *moment.peak.stores)))
-        return [*waiting, *there, inside]
+    def _in_the_step(self) -> list[Node]:
+        """What is live in the optimizer's step; gradients are there all the time where they are accumulated."""
+        there = [] if self.accumulates else list(self.gradients().children)
+        made = leaf("temporaries of the optimizer's step", "bytes", self._temporaries())
+        return [*there, *([made] if made.value else [])]
 
     def views(self) -> list[Node]:
         """States, what is saved for the backward pass, every moment, adapters."""
@@ -227,7 +225,7 @@ class _Work:
     def saved(self) -> Node:
         """Activations that wait for the backward pass when the loss is there."""
         parts = (self.step.embedding, *self.step.layers, self.step.tail.loss)
-        rows = [_part_node(part.name, part, count, kept=True) for part, count in _counted(parts) if part.kept]
+        rows = [kept_node(group) for group in grouped(self.step, parts) if group.part.kept]
         tables = store_rows(table.store for table in self.step.shared)
         return total("saved for the backward pass", "bytes", [*rows, *tables], key="memory.activations", source=SOURCE)
 
@@ -235,9 +233,11 @@ class _Work:
         """Every moment that may be the peak, with what is there all the time."""
         always = int(self.parameters().value) + int(self.optimizer_states().value)
         always += 2 * self.asked.batch * self.asked.seq * 8
-        base = symbol("always", always + (int(self.gradients().value) if self.accumulates else 0))
-        rows = [leaf(f"at {each.name}", "bytes", base + each.bytes) for each in _notable(self.step.moments())]
-        step = symbol("always", always) + self._optimizer_step()
+        base = always + (int(self.gradients().value) if self.accumulates else 0)
+        rows = [moment_row(each, base) for each in notable(self.step.moments())]
+        step = symbol("states", always) + symbol("gradients", int(self.gradients().value))
+        made = self._temporaries()
+        step = step + symbol("temporaries", int(made)) if int(made) else step
         return [*rows, leaf("at the optimizer's step", "bytes", step), *self._unpacked()]
 
     def _unpacked(self) -> list[Node]:
@@ -278,26 +278,6 @@ def _trainable_head(model: Model) -> Head:
         kinds = ", ".join(missing)
         raise RequestError(f"no activation formula yet for {kinds} of {model.name}", "txcalc memory without --train")
     return model.head
-
-
-def _counted(parts: Iterable[Part]) -> list[tuple[Part, int]]:
-    counts: dict[int, tuple[Part, int]] = {}
-    for part in parts:
-        counts[id(part)] = (part, counts.get(id(part), (part, 0))[1] + 1)
-    return list(counts.values())
-
-
-def _part_node(name: str, part: Part, count: int, *, kept: bool) -> Node:
-    rows = store_rows(part.kept if kept else part.gradients)
-    return times(name, "bytes", symbol("L", count), rows) if count > 1 else total(name, "bytes", rows)
-
-
-def _notable(moments: list[Moment]) -> list[Moment]:
-    """The first and the last layer of each pass, and everything that is no layer."""
-    forward = [each for each in moments if "forward pass" in each.name]
-    backward = [each for each in moments if "backward pass of layer" in each.name]
-    dull = [*forward[1:-1], *backward[1:-1]]
-    return [each for each in moments if each not in dull]
 
 
 def _matrices(node: Node) -> Iterator[Matrix]:

@@ -62,9 +62,18 @@ def _row(name: str, node: Node, *, depth: int = 0, strong: bool = False) -> Row:
 def training_section(tree: Node) -> Section:
     """The peak, opened; then the sums that do not depend on the moment."""
     peak = tree.find("memory.total")
-    rows = [_row(child.name, child) for child in peak.children if child.value]
+    rows = []
+    for child in peak.children:
+        if child.value:
+            rows.append(_row(child.name, child))
+            rows += [_row(each.name, each, depth=1) for each in _largest(child)] if _is_moment(child) else []
     rows.append(_row("peak" + (", estimated" if peak.basis == "estimated" else ""), peak, strong=True))
     return Section(columns=(peak.note, "bytes", ""), rows=tuple(rows), detail="formula")
+
+
+def _is_moment(node: Node) -> bool:
+    """What is live inside the part that runs."""
+    return node.name.startswith("the ") and bool(node.children)
 
 
 def states_section(tree: Node) -> Section:
@@ -74,7 +83,8 @@ def states_section(tree: Node) -> Section:
         node = next((child for child in tree.children if child.key == key), None)
         if node is not None:
             rows.append(_row(name, node))
-            rows += [_row(child.name, child, depth=1) for child in node.children if child.value and not child.aside]
+            parts = [child for child in node.children if child.value and not child.aside]
+            rows += [_row(child.name, child, depth=1) for child in parts] if len(parts) > 1 else []
     rows += [_row(f"activations {node.name}", node) for node in tree.children if node.name.startswith("by ")]
     return Section(columns=("of it, whenever", "bytes", ""), rows=tuple(rows), detail="formula")
 

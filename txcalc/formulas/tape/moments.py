@@ -32,16 +32,29 @@ from txcalc.formulas.tape.walk import Pass
 class Moment(NamedTuple):
     """What is live at one moment, beside parameters and optimizer states.
 
-    ``peak``: inside the part that runs. ``waiting``: parts whose activations wait for the backward pass; ``gradients``:
-    parts whose gradients are there. ``shared``: what all layers of the pass share.
+    ``peak``: inside the part that runs; ``shared``: what all layers of the pass share. ``waiting``: parts whose
+    activations wait for the backward pass, ``kept`` bytes together; ``gradients``: parts whose gradients are there,
+    ``there`` bytes. ``casts``: parameters that autocast holds in the narrower dtype until the forward pass ends.
     """
 
     name: str
-    bytes: int
     peak: Peak
-    waiting: tuple[Part, ...] = ()
-    gradients: tuple[Part, ...] = ()
     shared: tuple[Store, ...] = ()
+    waiting: tuple[Part, ...] = ()
+    kept: int = 0
+    gradients: tuple[Part, ...] = ()
+    there: int = 0
+    casts: int = 0
+
+    @property
+    def live(self) -> int:
+        """Bytes inside the part that runs, with what all layers share."""
+        return size_of(self.shared) + self.peak.bytes
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return self.live + self.kept + self.there + self.casts
 
 
 class Step(NamedTuple):
@@ -117,21 +130,19 @@ def _forward(step: Step) -> list[Moment]:
     """The embedding; each layer with what those before it keep; the logits; the loss."""
     tables_kept = tuple(table.store for table in step.shared)
     shared = (*tables_kept, *step.passing)
-    moments = [Moment("the embedding", size_of(shared) + step.embedding.forward.bytes, step.embedding.forward)]
-    held = size_of(shared) + step.embedding.kept_bytes + step.embedding.until_end
+    moments = [Moment("the embedding", step.embedding.forward, shared)]
+    kept, casts = step.embedding.kept_bytes, step.embedding.until_end
     for depth, part in enumerate(step.layers):
         extra = (*shared, *(step.first_states if depth else ()))
-        size = held - size_of(shared) + size_of(extra) + part.forward.bytes
-        waiting = (step.embedding, *step.layers[:depth])
-        moments.append(Moment(f"the forward pass of layer {depth + 1}", size, part.forward, waiting, (), extra))
-        held += part.kept_bytes + part.until_end
-    waiting = (step.embedding, *step.layers)
-    logits = held + size_of(step.first_states) + step.tail.logits.bytes
-    loss = held - size_of(step.passing) + step.tail.loss.forward.bytes
+        before = (step.embedding, *step.layers[:depth])
+        name = f"the forward pass of layer {depth + 1}"
+        moments.append(Moment(name, part.forward, extra, before, kept, casts=casts))
+        kept, casts = kept + part.kept_bytes, casts + part.until_end
+    everything = (step.embedding, *step.layers)
     return [
         *moments,
-        Moment("the logits", logits, step.tail.logits, waiting, (), (*shared, *step.first_states)),
-        Moment("the loss", loss, step.tail.loss.forward, waiting, (), tables_kept),
+        Moment("the logits", step.tail.logits, (*shared, *step.first_states), everything, kept, casts=casts),
+        Moment("the loss", step.tail.loss.forward, tables_kept, everything, kept, casts=casts),
     ]
 
 
@@ -140,23 +151,21 @@ _SEED = Store("gradient of the loss", exact(4))  # held by backward() until it r
 
 def _backward(step: Step) -> list[Moment]:
     """The loss's backward pass; each layer's, from the last; the embedding's."""
-    kept = [step.embedding.kept_bytes, *(part.kept_bytes for part in step.layers)]
-    waiting = list(accumulate(kept))  # before each layer, and after the last
+    waiting = list(accumulate((part.kept_bytes for part in step.layers), initial=step.embedding.kept_bytes))
     loss, there = step.tail.loss, step.tail.loss.gradient_bytes
     everything = (*(table.store for table in step.shared), _SEED)
     before = (step.embedding, *step.layers)
-    size = size_of(everything) + waiting[-1] + loss.backward.bytes
-    moments = [Moment("the backward pass of the loss", size, loss.backward, before, (), everything)]
+    moments = [Moment("the backward pass of the loss", loss.backward, everything, before, waiting[-1])]
     for depth in range(len(step.layers) - 1, -1, -1):
         part = step.layers[depth]
         if not part.out.needs_grad:
             break
         peak, shared = _in_layer(step, depth)
-        size = size_of(shared) + waiting[depth] + peak.bytes + there
         before, after = (step.embedding, *step.layers[:depth]), (*step.layers[depth + 1 :], loss)
-        moments.append(Moment(f"the backward pass of layer {depth + 1}", size, peak, before, after, shared))
+        name = f"the backward pass of layer {depth + 1}"
+        moments.append(Moment(name, peak, shared, before, waiting[depth], after, there))
         there += part.gradient_bytes
-    return [*moments, _embedding_backward(step, there)] if step.embedding.out.needs_grad else moments
+    return [*moments, _embedding_backward(step)] if step.embedding.out.needs_grad else moments
 
 
 def _in_layer(step: Step, depth: int) -> tuple[Peak, tuple[Store, ...]]:
@@ -171,17 +180,16 @@ def _in_layer(step: Step, depth: int) -> tuple[Peak, tuple[Store, ...]]:
 _LOSS = Store("loss", exact(4))
 
 
-def _embedding_backward(step: Step, there: int) -> Moment:
+def _embedding_backward(step: Step) -> Moment:
     """A tied head's gradient of the table is inside the embedding's peak, and not counted again."""
-    tied = size_of(store for store in step.embedding.backward.stores if "from the head" in store.name)
-    return Moment(
-        "the backward pass of the embedding",
-        there - tied + size_of((_LOSS, _SEED)) + step.embedding.backward.bytes,
-        step.embedding.backward,
-        (),
-        (*step.layers, step.tail.loss),
-        (_LOSS, _SEED),
-    )
+    loss = step.tail.loss
+    if any("from the head" in store.name for store in step.embedding.backward.stores):
+        others = tuple(store for store in loss.gradients if store.name != "gradient of token table")
+        loss = loss._replace(gradients=others, gradient_bytes=size_of(others))
+    after = (*step.layers, loss)
+    there = sum(part.gradient_bytes for part in after)
+    name = "the backward pass of the embedding"
+    return Moment(name, step.embedding.backward, (_LOSS, _SEED), gradients=after, there=there)
 
 
 # ---- inference ------------------------------------------------------------------------------------------------------
@@ -207,5 +215,4 @@ def _later(stack: Stack, index: int) -> bool:
 
 
 def _inference(name: str, peak: Peak, shared: Iterable[Store]) -> Moment:
-    stores = tuple(shared)
-    return Moment(name, size_of(stores) + peak.bytes, peak, (), (), stores)
+    return Moment(name, peak, tuple(shared))

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from txcalc.architecture import Head, Layer, Stack, TokenEmbedding
+from txcalc.architecture import (
+    Head,
+    LatentAttention,
+    Layer,
+    MixtureOfExperts,
+    SelfAttention,
+    Stack,
+    Sublayer,
+    TokenEmbedding,
+)
 from txcalc.expression import symbol
 from txcalc.formulas.tape import ends
 from txcalc.formulas.tape.blocks import layer as walk_layer
@@ -44,6 +53,7 @@ class Part(NamedTuple):
     ``kept``: storages that wait for the backward pass; ``until_end``: bytes that the forward pass holds beside them;
     ``forward`` and ``backward``: the peaks; ``after_tables``: of the backward pass when tables that all layers share
     have been read for the last time. ``gradients``: of its parameters, those that stay; ``trained``: of all of them.
+    ``what``: the kinds of its sublayers.
     """
 
     name: str
@@ -58,6 +68,7 @@ class Part(NamedTuple):
     trained: tuple[Store, ...]
     keeps_input: bool
     out: Stream
+    what: str = ""
 
 
 _NOTHING = Peak(0, ())
@@ -71,7 +82,7 @@ def layer_part(described: Layer, stream: Stream, asked: Pass, how: How) -> Part:
     y = _checkpointed(w, described, x) if how.checkpointed else walk_layer(w, described, x)
     forward = tape.peak()
     tape.drop(x)
-    return _and_back(w, f"{_kind(described)} layer", x, y, forward, stream.channels)
+    return _and_back(w, "layer", x, y, forward, stream.channels)._replace(what=_kinds(described))
 
 
 def _checkpointed(w: Walk, described: Layer, x: Value) -> Value:
@@ -82,8 +93,22 @@ def _checkpointed(w: Walk, described: Layer, x: Value) -> Value:
     return y
 
 
-def _kind(described: Layer) -> str:
-    return " and ".join(dict.fromkeys(type(sublayer).__name__ for sublayer in described.sublayers()))
+def _kinds(described: Layer) -> str:
+    """Its sublayers in words."""
+    return ", ".join(dict.fromkeys(_words(sublayer) for sublayer in described.sublayers()))
+
+
+def _words(sublayer: Sublayer) -> str:
+    match sublayer:
+        case SelfAttention():
+            reach = sublayer.window or sublayer.chunk
+            return f"self-attention over {reach:,} tokens" if reach else "self-attention"
+        case LatentAttention():
+            return "latent attention"
+        case MixtureOfExperts():
+            return "mixture of experts"
+        case _:
+            return "feed-forward"
 
 
 def _and_back(
