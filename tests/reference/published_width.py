@@ -122,6 +122,26 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
         "mscale_all_dim": 1.0}}),
     "minicpm3": ("MiniCPM3ForCausalLM", {**_MLA, "v_head_dim": None, "dim_model_base": 20, "scale_depth": 1.1}),
     "youtu": ("YoutuForCausalLM", _MLA),
+    "axk2": ("AXK2ForCausalLM", {**_V3_MLA, **_V3, **_INDEX, "gated_norm_rank": 6, "n_group": None,
+                                 "topk_group": None}),
+    "hy_v4": ("HYV4ForCausalLM", {**_V3_MLA, **_V3, **_INDEX, "n_group": 1, "topk_group": 1, "hc_mult": 3,
+                                  "hc_eps": 1e-3, "swiglu_limit": 0.3,
+                                  "indexer_types": ["full", "shared", "full", "full"]}),
+    "dots3_note_text": ("Dots3NoteForCausalLM", {
+        **_V3_MLA, **_V3, **_INDEX, "swa_num_attention_heads": 6, "swa_num_key_value_heads": 6, "swa_q_lora_rank": 10,
+        "swa_kv_lora_rank": 14, "swa_head_dim": 14, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 10, "head_dim": 12,
+        "sliding_window_size": 5, "shared_experts_intermediate_size": 20, "num_hidden_layers": 5}),
+    "doge": ("DogeForCausalLM", {**_GQA, "mlp_bias": True}),
+    "doge few": ("DogeForCausalLM", {**_GQA, "keep_window_size": 5}),
+    "flint": ("FlintForCausalLM", {**_MOE, "num_experts": 6, "sliding_window": 5, "num_hidden_layers": 5,
+                                   "shared_expert_intermediate_size": 20}),
+    "beam": ("BeamForCausalLM", {**_MOE, "num_experts": 6, "sliding_window": 5, "n_group": 2, "topk_group": 1,
+                                 "final_logit_softcapping": 3.0, "num_hidden_layers": 7}),
+    "minimax_m3_vl_text": ("MiniMaxM3VLForCausalLM", {
+        **_HEADS, "num_local_experts": 6, "num_experts_per_tok": 2, "shared_intermediate_size": 20,
+        "dense_intermediate_size": 36, "mlp_layer_types": ["dense", "sparse", "sparse", "dense"], "index_n_heads": 2,
+        "index_head_dim": 12, "index_block_size": 2, "index_topk_blocks": 2, "swiglu_limit": 0.2,
+        "layer_types": ["full_attention", *["minimax_m3_sparse"] * 3]}),
 }  # fmt: skip
 
 

@@ -5,8 +5,10 @@ sublayers), ``blocks`` (how sublayers make a layer), ``model`` (how layers make 
 """
 
 from txcalc.architecture.attention import (
+    BlockIndexer,
     CrossAttention,
     Differential,
+    DynamicMask,
     FutureStreams,
     GlobalAttention,
     GlobalStream,
@@ -18,7 +20,7 @@ from txcalc.architecture.attention import (
     SparseBlocks,
     TransientGlobal,
 )
-from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
+from txcalc.architecture.blocks import Branch, HyperConnection, Layer, Residual, StreamHead, Sublayer
 from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
 from txcalc.architecture.model import (
     AttentionPooling,
@@ -69,11 +71,13 @@ __all__ = [
     "Alibi",
     "AttentionPooling",
     "AudioEmbedding",
+    "BlockIndexer",
     "Branch",
     "Connector",
     "CrossAttention",
     "Differential",
     "Disentangled",
+    "DynamicMask",
     "DynamicScaling",
     "FeedForward",
     "FourierMixing",
@@ -83,6 +87,7 @@ __all__ = [
     "GlobalStream",
     "Head",
     "HeadTransform",
+    "HyperConnection",
     "Indexer",
     "InputEmbedding",
     "LatentAttention",
@@ -116,6 +121,7 @@ __all__ = [
     "Sinusoidal",
     "SparseBlocks",
     "Stack",
+    "StreamHead",
     "Sublayer",
     "TokenConvolution",
     "TokenEmbedding",

@@ -37,6 +37,7 @@ class LengthTemperature(Record):
     factor: float
     length: int
     first: int = 0  # the first position's number
+    power: bool = False  # instead (1 + (position + first) / length) ** factor (Beam)
 
 
 class Differential(Record):
@@ -112,7 +113,36 @@ class Indexer(Record):
     top_k: int
     rope_dim: int = 0
     interleaved: bool = False  # which channels are a pair of the rotation, as in ``Rotary``
+    turns_last: bool = False  # the last ``rope_dim`` channels are turned, not the first (Hy4)
+    norm_eps: float = 1e-6  # of the keys' LayerNorm
     shared: bool = False  # takes the choice of the layer before; holds no parameters, keeps no keys (GLM-5)
+
+
+class BlockIndexer(Record):
+    """MiniMax M3's scorer: each of its heads picks ``top_k`` blocks of ``block_size`` keys for a group of query heads.
+
+    A block's score is that of its best key; the query's own block and the ``local_blocks`` - 1 before it are always
+    picked. Parameters: query [hidden_size, heads * head_dim], key [hidden_size, head_dim], an RMSNorm of each; one key
+    of ``head_dim`` a token is kept.
+    """
+
+    num_heads: int
+    head_dim: int
+    block_size: int
+    top_k: int
+    local_blocks: int
+    norm_eps: float
+
+
+class DynamicMask(Record):
+    """Doge's mask (arXiv 2412.11834, section 2.2): values say how much each key counts, and beyond ``keep`` which.
+
+    exp(A softplus(v W)) per KV head is added to the scores; of more keys than ``keep`` only those with the largest are
+    seen. Parameters: A [kv heads], W [kv heads * head_dim, kv heads].
+    """
+
+    keep: int
+    bias: bool = False
 
 
 class SelfAttention(Record):
@@ -142,6 +172,7 @@ class SelfAttention(Record):
     sinks: bool = False  # a learned logit per head that takes probability and gives no value (gpt-oss)
     gate: Literal["none", "channel", "head"] = "none"  # on the output, from the input (Qwen3-Next)
     gate_bias: bool | None = None  # of a gate by channel; None: as the queries have one
+    gate_head_bias: bool = False  # one number more for each head of a gate by channel (Beam)
     gate_activation: Literal["sigmoid", "softplus"] = "sigmoid"
     k_equals_v: bool = False  # one projection serves as keys and values (Gemma 4)
     kv_source: int | None = None  # reads the keys and values of this layer; holds no projections, caches nothing
@@ -150,6 +181,8 @@ class SelfAttention(Record):
     temperature: LengthTemperature | None = None
     differential: Differential | None = None
     value_scale: float = 1.0  # constant multiplier of the values (MiMo-V2)
+    block_indexer: BlockIndexer | None = None
+    dynamic_mask: DynamicMask | None = None
 
 
 class LatentAttention(Record):
@@ -175,6 +208,12 @@ class LatentAttention(Record):
     q_lora_scale: float = 1.0  # LongCat scales the two latents
     kv_lora_scale: float = 1.0
     temperature: LengthTemperature | None = None
+    window: int | None = None  # as in ``SelfAttention``
+    sinks: bool = False
+    key_norm: bool = False  # an RMSNorm on the shared rotary key, before it is turned (dots3)
+    # On the heads' output: made of the input, by channel or by head; or with the queries of their latent, which both
+    # then read twice, normed and as it is (A.X K2).
+    gate: Literal["none", "channel", "head", "latent"] = "none"
 
 
 class CrossAttention(Record):

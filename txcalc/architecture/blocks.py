@@ -48,7 +48,35 @@ class Branch(Record):
     norm_out: Norm | None = None
     scale: float = 1.0  # constant multiplier of the output (Granite)
     layer_scale: bool = False  # learned multiplier per channel (DINOv2)
+    scalar_gate: bool = False  # times tanh of one learned number (Llama 3.2 Vision)
     defer: int = 0
+
+
+class HyperConnection(Record):
+    """A step between ``streams`` copies of the residual stream (Zhu et al. 2025, arXiv 2409.19606).
+
+    Of all streams, normed without a weight, a matrix [streams * D, 2 * streams] makes for every token the weights with
+    which they are read, sigmoid + eps, and those with which the step's output is written to each, ``magnitude`` *
+    sigmoid + ``write_eps``. ``mixing``: and [streams, streams] more by which the old streams are mixed, made doubly
+    stochastic by that many rounds of Sinkhorn and Knopp (DeepSeek-V4, section 2.2); 0: each keeps its own.
+    """
+
+    streams: int
+    hidden_size: int
+    eps: float
+    norm_eps: float
+    magnitude: float = 2.0
+    write_eps: float = 0.0
+    mixing: int = 0
+
+
+class StreamHead(Record):
+    """Where the streams become one again: weights as for reading in a step, [streams * D, streams]."""
+
+    streams: int
+    hidden_size: int
+    eps: float
+    norm_eps: float
 
 
 class Residual(Record):
@@ -64,6 +92,8 @@ class Residual(Record):
     norm_after: Norm | None = None
     residual: bool = True
     skip_scale: float = 1.0
+    learned_skip: bool = False  # that x is multiplied by a learned vector (Doge)
+    streams: HyperConnection | None = None
 
 
 class Layer(Record):

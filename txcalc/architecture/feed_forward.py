@@ -16,7 +16,7 @@ class FeedForward(Record):
     """Two matrices around a nonlinearity, or three with a gate (SwiGLU, GEGLU: Shazeer 2020).
 
     [.., hidden_size] -> [.., intermediate_size] -> [.., hidden_size]. ``activation`` acts on the gate where there is
-    one. ``swiglu_oai`` is gpt-oss's: both branches clamped at ``limit`` (the gate from above only), then
+    one. ``limit`` clamps both branches (the gate from above only), where there is a gate. ``swiglu_oai`` is gpt-oss's:
     gate * sigmoid(alpha * gate) * (up + 1). ``xielu`` holds two learned scalars (Huang and Schlag 2024, arXiv
     2411.13010).
     """
@@ -55,6 +55,7 @@ class Router(Record):
     n_group: int = 1
     topk_group: int = 1
     group_score: Literal["max", "top2"] = "max"
+    product_keys: bool = False  # an expert is a pair of sqrt(num_experts) keys, each half scored apart (Doge)
     zero_experts: int = 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from txcalc.architecture.attention import CrossAttention
-from txcalc.architecture.blocks import Layer
+from txcalc.architecture.blocks import Layer, StreamHead
 from txcalc.architecture.feed_forward import Activation, FeedForward
 from txcalc.architecture.norms import Norm
 from txcalc.architecture.positions import (
@@ -104,6 +104,7 @@ class Stack(Record):
     embedding: InputEmbedding
     layers: tuple[Layer, ...]
     runs: tuple[tuple[int, int], ...]
+    stream_head: StreamHead | None = None  # before the final norm, where steps run on several streams
     final_norm: Norm | None = None
     out_projection: Projection | None = None  # OPT-350m: back to the embedding's width
     relative_bias: RelativeBias | None = None

@@ -20,3 +20,4 @@ class Norm(Record):
     weight: bool = True
     bias: bool = False
     unit_offset: bool = False
+    gate_rank: int | None = None  # then times sigmoid(W2 silu(W1 y)) of its own result y, through this width (A.X K2)

@@ -185,11 +185,11 @@ def _router_v2(r: Reader) -> Router:
     )
 
 
-def router_v3(r: Reader, experts: str = "n_routed_experts") -> Router:
+def router_v3(r: Reader, experts: str = "n_routed_experts", *, grouped: bool = True) -> Router:
     """Sigmoid scores, a balancing bias that only chooses, groups scored by their two best (DeepSeek-V3, 2.1.2)."""
     r.unused("scoring_func", "sigmoid")
     r.unused("topk_method", "noaux_tc")
-    groups, kept = groups_of(r, experts)
+    groups, kept = groups_of(r, experts) if grouped else (1, 1)
     return Router(
         scoring="sigmoid",
         correction_bias=True,

@@ -136,6 +136,19 @@ def published(prefix: str, tasks: str = "sequence token question") -> dict[str, 
     return {"prefix": prefix, "without": {task for word, task in OPTIONAL_TASKS.items() if word not in tasks.split()}}
 
 
+def published_text(r: Reader, prefix: str, *tasks: str) -> dict[str, Any]:
+    """What ``causal_head`` takes for the text part of a type with towers, whose classes share a name with the whole's.
+
+    They are ``prefix`` ForCausalLM, ``prefix`` TextModel and those of ``tasks``; ``prefix`` Model is the whole.
+    """
+    known = {f"{prefix}ForCausalLM", f"{prefix}TextModel", *(f"{prefix}{task}" for task in tasks)}
+    names = r.config.get("architectures")
+    if isinstance(names, list | tuple) and names and names[0] in (f"{prefix}Model", f"{prefix}TextForCausalLM"):
+        r.reasons.append(f"architectures = {names[0]}: not a class of the text model")
+    optional = " ".join(word for word, _ in OPTIONAL_TASKS.items() if any(word.capitalize() in each for each in known))
+    return published(f"{prefix} {prefix}Text", optional)
+
+
 def has_tie(r: Reader) -> bool:
     """Whether the config or the type's defaults say if the head is tied."""
     return r.has("tie_word_embeddings") or "tie_word_embeddings" in r.defaults

@@ -28,7 +28,7 @@ from txcalc.configs.registry import ModelType
 from txcalc.configs.sigmoid_moe import EXPERT_KEYS, first_dense, listed_sparse
 
 # No heads of keys and values; the widths of heads follow from the others; ep_size is a runtime's.
-_WITHOUT_BEARING: Final = ("num_key_value_heads", "head_dim", "qk_head_dim", "ep_size")
+WITHOUT_BEARING: Final = ("num_key_value_heads", "head_dim", "qk_head_dim", "ep_size")
 
 
 def _with_experts(r: Reader, sparse: list[bool], attention: Any, prefix: str, tasks: str = "", **fields: Any) -> Model:
@@ -53,7 +53,7 @@ def _interleaved(r: Reader) -> bool:
 def _deepseek_v32(r: Reader) -> Model:
     """V3 whose heads look at 2,048 tokens that an indexer picks (DeepSeek-V3.2 report, section 2.1)."""
     _sparse_marks(r)
-    attention = deepseek.latent_attention(r, interleaved=True, indexer=_indexer(r, interleaved=False))
+    attention = deepseek.latent_attention(r, interleaved=True, indexer=indexer(r, interleaved=False))
     sparse = _listed_after_dense(r)
     return _with_experts(r, sparse, lambda _: attention, "DeepseekV32")
 
@@ -64,7 +64,7 @@ def _glm_moe_dsa(r: Reader) -> Model:
     r.unused("rope_interleave", True)
     r.unused("indexer_rope_interleave", True)
     attention = deepseek.latent_attention(r, interleaved=True)
-    made = {shared: _indexer(r, interleaved=True, shared=shared) for shared in (False, True)}
+    made = {shared: indexer(r, interleaved=True, shared=shared) for shared in (False, True)}
 
     def layer(shared: bool) -> LatentAttention:
         return attention.replace(indexer=made[shared])
@@ -73,7 +73,7 @@ def _glm_moe_dsa(r: Reader) -> Model:
 
 
 def _sparse_marks(r: Reader) -> None:
-    r.ignore(*_WITHOUT_BEARING, "first_k_dense_replace")
+    r.ignore(*WITHOUT_BEARING, "first_k_dense_replace")
     deepseek.predicted_tokens(r)
     r.unused("mlp_bias", False)
     r.unused("moe_layer_freq", 1)
@@ -85,7 +85,8 @@ def _listed_after_dense(r: Reader) -> list[bool]:
     return listed_sparse(r, r.integer("first_k_dense_replace", minimum=0))
 
 
-def _indexer(r: Reader, *, interleaved: bool, shared: bool = False) -> Indexer:
+def indexer(r: Reader, *, interleaved: bool, shared: bool = False, **fields: Any) -> Indexer:
+    """The scorer of DeepSeek's sparse attention in its usual spelling."""
     return Indexer(
         query_size=r.integer("q_lora_rank"),
         num_heads=r.integer("index_n_heads"),
@@ -94,6 +95,7 @@ def _indexer(r: Reader, *, interleaved: bool, shared: bool = False) -> Indexer:
         rope_dim=r.integer("qk_rope_head_dim"),
         interleaved=interleaved,
         shared=shared,
+        **fields,
     )
 
 
@@ -125,7 +127,7 @@ def _shared_indexers(r: Reader) -> list[bool]:
 def _glm4_moe_lite(r: Reader) -> Model:
     """GLM 4.5's experts behind latent attention; the type's ``head_dim`` is the turned part of a head."""
     r.integer("head_dim")
-    r.ignore(*_WITHOUT_BEARING)
+    r.ignore(*WITHOUT_BEARING)
     deepseek.predicted_tokens(r)
     dense = [i for i, each in enumerate(listed_sparse(r)) if not each]
     r.unused("first_k_dense_replace", len(dense))
@@ -135,7 +137,7 @@ def _glm4_moe_lite(r: Reader) -> Model:
 
 def _axk1(r: Reader) -> Model:
     """A norm on what experts give out."""
-    r.ignore(*_WITHOUT_BEARING, "first_k_dense_replace", "moe_layer_freq", *EXPERT_KEYS, "intermediate_size")
+    r.ignore(*WITHOUT_BEARING, "first_k_dense_replace", "moe_layer_freq", *EXPERT_KEYS, "intermediate_size")
     dense = r.integer("first_k_dense_replace", minimum=0) if r.has("first_k_dense_replace") else 1
     every = r.integer("moe_layer_freq") if r.has("moe_layer_freq") else 1
     default = ["sparse" if i >= dense and i % every == 0 else "dense" for i in range(r.layers())]
@@ -169,7 +171,7 @@ _MISTRAL4_ROPE: Final = {
 
 def _mistral4(r: Reader) -> Model:
     """Experts by a softmax, and queries that grow with the position."""
-    r.ignore(*_WITHOUT_BEARING)
+    r.ignore(*WITHOUT_BEARING)
     settings = said_or(r, _MISTRAL4_ROPE)
     beta, trained = settings.get("llama_4_scaling_beta"), settings.get("original_max_position_embeddings")
     attention = deepseek.latent_attention(
@@ -198,7 +200,7 @@ def _softmax_router(r: Reader) -> Router:
 
 def _minicpm3(r: Reader) -> Model:
     """Constant multipliers of embedding, residual branches and logits (MiniCPM, arXiv 2404.06395, table 7)."""
-    r.ignore(*_WITHOUT_BEARING)
+    r.ignore(*WITHOUT_BEARING)
     hidden, num_layers = r.integer("hidden_size"), r.layers()
     depth, base = r.optional_number("scale_depth"), r.optional_integer("dim_model_base")
     norm = rms_norm(hidden, r.number("rms_norm_eps"))
@@ -211,7 +213,7 @@ def _minicpm3(r: Reader) -> Model:
 
 
 def _youtu(r: Reader) -> Model:
-    r.ignore(*_WITHOUT_BEARING, "embedding_initializer_range")
+    r.ignore(*WITHOUT_BEARING, "embedding_initializer_range")
     r.unused("mlp_bias", False)
     norm = rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps"))
     layer = pre_norm(deepseek.latent_attention(r, interleaved=_interleaved(r)), swiglu(r), norm=norm)

@@ -108,8 +108,8 @@ def _name(a: SelfAttention) -> str:
 
 def _pairs(a: SelfAttention | LatentAttention, asked: Pass) -> Expression:
     work = Work(B=asked.B, T=asked.T, S=asked.S, rows=asked.B * asked.T, mask="exact")
-    window, chunk = (a.window, a.chunk) if isinstance(a, SelfAttention) else (None, None)
-    return score_pairs(work, causal=a.causal, window=window, chunk=chunk)
+    chunk = a.chunk if isinstance(a, SelfAttention) else None
+    return score_pairs(work, causal=a.causal, window=a.window, chunk=chunk)
 
 
 def _square(kind: Kind, asked: Pass) -> Expression:

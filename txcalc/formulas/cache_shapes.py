@@ -89,20 +89,24 @@ def _self_attention(a: SelfAttention, count: int) -> tuple[CacheRow, ...]:
     kind = "sliding window" if a.window is not None else "chunked" if a.chunk is not None else "full attention"
     H, Hv = head_widths(a.head_dim, a.v_head_dim)
     K = symbol("K", a.num_key_value_heads)
-    return (_row(kind, count, K, H, Hv, limit=min(limits) if limits else None),)
+    row = _row(kind, count, K, H, Hv, limit=min(limits) if limits else None)
+    return (row,) if a.block_indexer is None else (row, _indexer_keys(a.block_indexer.head_dim, row.L))
+
+
+def _indexer_keys(width: int, L: Expression) -> CacheRow:
+    """One key more a token, by which keys are chosen."""
+    elements = 1 * symbol("index_head_dim", width)
+    return CacheRow(name="indexer keys", L=L, elements=elements, row_widths=(width,), latent=True)
 
 
 def _latent(a: LatentAttention, count: int) -> tuple[CacheRow, ...]:
     latent, rope = symbol("kv_lora_rank", a.kv_lora_rank), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
     width = a.kv_lora_rank + a.qk_rope_head_dim
     L = symbol("L", count)
-    rows = [CacheRow(name="latent", L=L, elements=latent + rope, row_widths=(width,), latent=True)]
-    if a.indexer is not None and not a.indexer.shared:
-        keys = symbol("index_head_dim", a.indexer.head_dim)
-        rows.append(
-            CacheRow(name="indexer keys", L=L, elements=1 * keys, row_widths=(a.indexer.head_dim,), latent=True)
-        )
-    return tuple(rows)
+    kind = "latent" if a.window is None else "latent, sliding window"
+    row = CacheRow(name=kind, L=L, elements=latent + rope, row_widths=(width,), latent=True, limit=a.window)
+    own_keys = a.indexer is not None and not a.indexer.shared
+    return (row, _indexer_keys(a.indexer.head_dim, L)) if a.indexer and own_keys else (row,)
 
 
 def state_of(sublayer: Sublayer) -> StateShape | None:

@@ -13,7 +13,14 @@ from txcalc.architecture import Head, Model, Stack
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import PRODUCTS
 from txcalc.formulas.flops_elementwise import elementwise
-from txcalc.formulas.flops_parts import INPUT_CONVOLUTIONS, connector_flops, head_flops, input_flops, output_flops
+from txcalc.formulas.flops_parts import (
+    INPUT_CONVOLUTIONS,
+    beside_flops,
+    connector_flops,
+    head_flops,
+    input_flops,
+    output_flops,
+)
 from txcalc.formulas.flops_question import Question, question
 from txcalc.formulas.flops_sublayers import sublayer_flops
 from txcalc.formulas.flops_work import Latent, Logits, Mask, Phase, Routing, Scan, Work
@@ -97,7 +104,7 @@ def stack_flops(stack: Stack, work: Work) -> Node:
             f"layers of kind {index + 1}" if several else "layers",
             "FLOPs",
             symbol("L", count),
-            [sublayer_flops(sublayer, work) for sublayer in layer.sublayers()],
+            [*(sublayer_flops(sublayer, work) for sublayer in layer.sublayers()), *beside_flops(layer, work)],
         )
         for index, (layer, count) in enumerate(zip(stack.layers, stack.counts(), strict=True))
     ]

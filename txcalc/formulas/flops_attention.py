@@ -18,7 +18,8 @@ from txcalc.architecture import (
 from txcalc.expression import Expression, minimum, symbol
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.letters import head_widths
-from txcalc.formulas.params_sublayers import ATTENTION, CROSS, INDEXER, LATENT
+from txcalc.formulas.params_latent import BLOCK_INDEXER, INDEXER, LATENT
+from txcalc.formulas.params_sublayers import ATTENTION, CROSS
 from txcalc.formulas.score_pairs import halved, score_pairs
 from txcalc.result import Node, leaf, total
 
@@ -50,6 +51,8 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         linear_flops("k_proj", work.rows, D, K * H) if own_kv else None,
         linear_flops("v_proj", work.rows, D, K * Hv) if own_kv and not a.k_equals_v else None,
         _gate(a, work, D, N, Hv),
+        _block_indexer(a, work, D, pairs, half=half),
+        _dynamic_mask(a, work, Hv),
         *_position_projections(a, work),
         product_flops("scores", work, N, pairs, H, half=half),
         _position_scores(a, work, pairs, half),
@@ -101,6 +104,31 @@ def _gate(a: SelfAttention, work: Work, D: Expression, N: Expression, Hv: Expres
             return linear_flops("gate_proj", work.rows, D, N * Hv)
         case "head":
             return linear_flops("gate_proj", work.rows, D, N)
+
+
+def _block_indexer(a: SelfAttention, work: Work, D: Expression, pairs: Expression, *, half: bool) -> Node | None:
+    """Each of its heads scores every key; what is chosen saves nothing of the whole square."""
+    if a.block_indexer is None:
+        return None
+    heads, width = (
+        symbol("index_n_heads", a.block_indexer.num_heads),
+        symbol("index_head_dim", a.block_indexer.head_dim),
+    )
+    parts = [
+        linear_flops("q_proj", work.rows, D, heads * width),
+        linear_flops("k_proj", work.rows, D, width),
+        product_flops("indexer_scores", work, heads, pairs, width, half=half),
+    ]
+    return total("indexer", "FLOPs", parts, source=BLOCK_INDEXER)
+
+
+def _dynamic_mask(a: SelfAttention, work: Work, Hv: Expression) -> Node | None:
+    """How much each key counts is made of its value; in a decode step again of all that are cached."""
+    if a.dynamic_mask is None:
+        return None
+    K = symbol("K", a.num_key_value_heads)
+    rows = work.B * work.S if work.decoding else work.rows
+    return linear_flops("dynamic_mask", rows, K * Hv, K)
 
 
 def _global_note(a: SelfAttention) -> str:
@@ -187,6 +215,7 @@ def latent_attention_flops(a: LatentAttention, work: Work) -> Node:
         linear_flops("kv_a_proj", work.rows, D, latent + rope),
         _indexer(a.indexer, work, D, causal=a.causal) if a.indexer and not a.indexer.shared else None,
         *(_absorbed(a, work, N, latent, v) if absorbed else _expanded(a, work, N, latent, v)),
+        _latent_gate(a, work, D, N, v),
         linear_flops("o_proj", work.rows, N * v, D),
     ]
     return total("attention", "FLOPs", parts, source=LATENT, convention=f"latent attention {work.mla}")
@@ -197,13 +226,27 @@ def _latent_queries(a: LatentAttention, work: Work, D: Expression, N: Expression
     if a.q_lora_rank is None:
         return [linear_flops("q_proj", work.rows, D, N * width)]
     rank = symbol("q_lora_rank", a.q_lora_rank)
-    return [linear_flops("q_a_proj", work.rows, D, rank), linear_flops("q_b_proj", work.rows, rank, N * width)]
+    read = 2 * rank if a.gate == "latent" else rank
+    return [linear_flops("q_a_proj", work.rows, D, rank), linear_flops("q_b_proj", work.rows, read, N * width)]
+
+
+def _latent_gate(a: LatentAttention, work: Work, D: Expression, N: Expression, v: Expression) -> Node | None:
+    match a.gate:
+        case "none":
+            return None
+        case "channel":
+            return linear_flops("gate_proj", work.rows, D, N * v)
+        case "head":
+            return linear_flops("gate_proj", work.rows, D, N)
+        case "latent":
+            return linear_flops("gate_proj", work.rows, 2 * symbol("q_lora_rank", a.q_lora_rank or 0), N * v)
 
 
 def _expanded(a: LatentAttention, work: Work, N: Expression, latent: Expression, v: Expression) -> list[Node]:
     nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
     pairs, half = _latent_pairs(a, work), halved(work, causal=a.causal)
-    rows = work.B * work.S if work.decoding else work.rows  # what is cached is the latent of every token
+    cached = work.S if a.window is None else minimum(work.S, symbol("window", a.window))
+    rows = work.B * cached if work.decoding else work.rows  # what is cached is the latent of every token
     return [
         linear_flops("kv_b_proj", rows, latent, N * (nope + v)),
         product_flops("scores", work, N, pairs, nope + rope, half=half),
@@ -225,7 +268,7 @@ def _absorbed(a: LatentAttention, work: Work, N: Expression, latent: Expression,
 def _latent_pairs(a: LatentAttention, work: Work) -> Expression:
     """A sparse layer keeps ``top_k`` keys a query: that saves products where masked pairs are left out."""
     if a.indexer is None or work.mask != "exact":
-        return score_pairs(work, causal=a.causal)
+        return score_pairs(work, causal=a.causal, window=a.window)
     return score_pairs(work, causal=a.causal, window=a.indexer.top_k)
 
 

@@ -171,7 +171,7 @@ def _self_attention(a: SelfAttention, work: Work) -> Node:
 def _latent_attention(a: LatentAttention, work: Work) -> Node:
     N, rope = symbol("N", a.num_attention_heads), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
     parts = [
-        _guess("softmax", (SOFTMAX + a.causal) * work.B * N * score_pairs(work, causal=a.causal)),
+        _guess("softmax", (SOFTMAX + a.causal) * work.B * N * score_pairs(work, causal=a.causal, window=a.window)),
         _guess("rotary", ROTARY * work.rows * (N + 1) * rope),
     ]
     return total("attention", "FLOPs", parts, **_ESTIMATED)

@@ -9,10 +9,14 @@ from txcalc.architecture import (
     AudioEmbedding,
     Connector,
     Head,
+    HyperConnection,
     InputEmbedding,
+    Layer,
+    Norm,
     PatchEmbedding,
     Projection,
     Stack,
+    StreamHead,
     TokenEmbedding,
 )
 from txcalc.expression import Expression, symbol
@@ -61,10 +65,34 @@ def projection_flops(name: str, projection: Projection | None, rows: int) -> Nod
     return linear_flops(name, rows, symbol("in", projection.in_size), symbol("out", projection.out_size))
 
 
+def beside_flops(layer: Layer, work: Work) -> list[Node]:
+    """Products of a layer outside its sublayers: gates in its norms, weights of its streams."""
+    norms = [norm for step in layer.steps for norm in (step.norm_in, step.norm_out, step.norm_after)]
+    norms += [norm for step in layer.steps for each in step.branches for norm in (each.norm_in, each.norm_out)]
+    gates = [_norm_gate(norm, work) for norm in norms if norm is not None and norm.gate_rank is not None]
+    return [*gates, *(_streams(step.streams, work) for step in layer.steps if step.streams is not None)]
+
+
+def _norm_gate(norm: Norm, work: Work) -> Node:
+    D, rank = symbol("D", norm.width), symbol("gate_rank", norm.gate_rank or 0)
+    return leaf("norm_gate", "FLOPs", 2 * (2 * work.rows * D * rank))
+
+
+def _streams(hyper: HyperConnection | StreamHead, work: Work) -> Node:
+    """What makes a token's weights; where streams are mixed, the product of those with the old streams."""
+    n, D = symbol("streams", hyper.streams), symbol("D", hyper.hidden_size)
+    if isinstance(hyper, StreamHead):
+        return total("stream_head", "FLOPs", [linear_flops("weights", work.rows, n * D, n)])
+    outputs = 2 * n + n * n if hyper.mixing else 2 * n
+    mixed = linear_flops("mixing", work.rows * n, n, D) if hyper.mixing else None
+    return total("streams", "FLOPs", [linear_flops("weights", work.rows, n * D, outputs), mixed])
+
+
 def output_flops(stack: Stack, work: Work) -> list[Node | None]:
     """What follows the last layer within the stack."""
     D = symbol("D", stack.hidden_size)
     return [
+        _streams(stack.stream_head, work) if stack.stream_head else None,
         projection_flops("out_projection", stack.out_projection, work.rows),
         linear_flops("pooler", work.B, D, D) if stack.pooler else None,
         _attention_pooling(stack.attention_pooling, work) if stack.attention_pooling else None,

@@ -30,7 +30,7 @@ from txcalc.formulas.flops_recurrent import (
     token_convolution_flops,
 )
 from txcalc.formulas.flops_work import Work, linear_flops
-from txcalc.formulas.params_sublayers import FEED_FORWARD, MIXTURE
+from txcalc.formulas.params_sublayers import FEED_FORWARD, MIXTURE, router_outputs
 from txcalc.result import Node, times, total
 
 
@@ -83,10 +83,9 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
     """Router, the experts that a token visits (or all of them, as some implementations run), and shared ones."""
     D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
     zero = m.router.zero_experts
-    choices: int = E + symbol("zero_experts", zero) if zero else E
     visited = E if work.moe == "all_experts" else symbol("num_experts_per_tok", m.num_experts_per_tok)
     parts = [
-        linear_flops("router", work.rows, D, choices),
+        linear_flops("router", work.rows, D, router_outputs(m)),
         *_latent_projections(m, work),
         times("experts", "FLOPs", visited, [feed_forward_flops(m.expert, work, "expert")]),
         feed_forward_flops(m.shared_expert, work, "shared_expert") if m.shared_expert else None,

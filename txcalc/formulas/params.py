@@ -15,6 +15,7 @@ from txcalc.architecture import (
     Branch,
     Connector,
     Head,
+    HyperConnection,
     InputEmbedding,
     Layer,
     MixtureOfExperts,
@@ -25,19 +26,17 @@ from txcalc.architecture import (
     SelfAttention,
     Sinusoidal,
     Stack,
+    StreamHead,
     TokenEmbedding,
     UnusedTensor,
 )
 from txcalc.expression import Expression, exact, symbol
-from txcalc.formulas.params_sublayers import (
-    expert_params,
-    linear,
-    norm_params,
-    sublayer_params,
-)
+from txcalc.formulas.params_parts import linear, norm_params
+from txcalc.formulas.params_sublayers import expert_params, sublayer_params
 from txcalc.result import Node, leaf, times, total
 
 SOURCE = "derived: the elements of every tensor, [rows, columns] being rows * columns"
+STREAMS = "Zhu et al. 2025 (arXiv 2409.19606); mixed by doubly stochastic matrices: DeepSeek-V4, section 2.2"
 CONVENTION = "each distinct trainable tensor once; tied and shared tensors where they are stored; no buffers"
 
 
@@ -128,6 +127,7 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
         embedding_params(stack.embedding, key=embedding_key),
         *layers,
         _stack_tables(stack),
+        hyper_params(stack.stream_head),
         norm_params("final_norm", stack.final_norm),
         projection_params("out_projection", stack.out_projection),
         linear("pooler", symbol("D", stack.hidden_size), symbol("D", stack.hidden_size), bias=stack.pooler.bias)
@@ -190,7 +190,29 @@ def _step_params(step: Residual) -> list[Node]:
     shared = [norm_params("norm", step.norm_in)]
     branches = [node for branch in step.branches for node in _branch_params(branch)]
     after = [norm_params("output_norm", step.norm_out), norm_params("post_norm", step.norm_after)]
-    return [node for node in (*shared, *branches, *after) if node is not None]
+    skip = leaf("skip", "parameters", symbol("D", _width(step))) if step.learned_skip else None
+    return [node for node in (*shared, *branches, *after, skip, hyper_params(step.streams)) if node is not None]
+
+
+def _width(step: Residual) -> int:
+    return step.branches[0].sublayer.hidden_size
+
+
+def hyper_params(hyper: HyperConnection | StreamHead | None) -> Node | None:
+    """The weights of streams: a matrix over all of them, a bias and a scale for each kind of weight."""
+    if hyper is None:
+        return None
+    n, D = symbol("streams", hyper.streams), symbol("D", hyper.hidden_size)
+    if isinstance(hyper, StreamHead):
+        outputs, kinds = 1 * n, 1
+    else:
+        outputs, kinds = (2 * n + n * n, 3) if hyper.mixing else (2 * n, 2)
+    parts = [
+        leaf("matrix", "parameters", n * D * outputs),
+        leaf("biases", "parameters", outputs),
+        leaf("scales", "parameters", exact(kinds)),
+    ]
+    return total("streams", "parameters", parts, source=STREAMS)
 
 
 def _branch_params(branch: Branch) -> list[Node | None]:
@@ -200,6 +222,7 @@ def _branch_params(branch: Branch) -> list[Node | None]:
         sublayer_params(branch.sublayer),
         norm_params("output_norm", branch.norm_out),
         leaf("layer_scale", "parameters", symbol("D", width)) if branch.layer_scale else None,
+        leaf("scalar_gate", "parameters", exact(1)) if branch.scalar_gate else None,
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Final
 
 from txcalc.architecture import (
@@ -10,13 +11,11 @@ from txcalc.architecture import (
     FeedForward,
     FourierMixing,
     GatedDeltaNet,
-    Indexer,
     LatentAttention,
     LinearAttention,
     Mamba,
     Mamba2,
     MixtureOfExperts,
-    Norm,
     QKNorm,
     RealGatedRecurrence,
     RelativeBias,
@@ -28,6 +27,8 @@ from txcalc.architecture import (
 )
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.letters import head_widths
+from txcalc.formulas.params_latent import chooser_params, latent_attention_params
+from txcalc.formulas.params_parts import linear, norm_params
 from txcalc.result import Node, leaf, times, total
 
 # Where each part is defined; the counts are derived from the shapes of its matrices.
@@ -35,8 +36,6 @@ ATTENTION: Final = (
     "Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2; grouped heads: Ainslie et al. 2023 (arXiv 2305.13245)"
 )
 CROSS: Final = "Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.3: keys and values from the encoder"
-LATENT: Final = "DeepSeek-V2 (arXiv 2405.04434), section 2.1.2, equations 9 to 19"
-INDEXER: Final = "DeepSeek-V3.2 report, section 2.1"
 FEED_FORWARD: Final = (
     "Vaswani et al. 2017 (arXiv 1706.03762), section 3.3; gated: Shazeer 2020 (arXiv 2002.05202), equation 6"
 )
@@ -62,7 +61,7 @@ def sublayer_params(sublayer: Sublayer) -> Node:
         case CrossAttention():
             return _cross_attention(sublayer)
         case LatentAttention():
-            return _latent_attention(sublayer)
+            return latent_attention_params(sublayer)
         case FeedForward():
             return feed_forward_params(sublayer)
         case MixtureOfExperts():
@@ -83,19 +82,6 @@ def sublayer_params(sublayer: Sublayer) -> Node:
             return _token_convolution(sublayer)
         case FourierMixing():
             return total("fourier_mixing", "parameters", [])
-
-
-def linear(name: str, size_in: int, size_out: int, *, bias: bool) -> Node:
-    """A matrix [size_in, size_out] and perhaps a bias [size_out]."""
-    return leaf(name, "parameters", size_in * size_out + size_out if bias else size_in * size_out)
-
-
-def norm_params(name: str, norm: Norm | None) -> Node | None:
-    """A norm's weight and bias; None where it has neither."""
-    if norm is None or not (norm.weight or norm.bias):
-        return None
-    D = symbol("D", norm.width)
-    return leaf(name, "parameters", 2 * D if norm.weight and norm.bias else 1 * D)
 
 
 # ---- attention ------------------------------------------------------------------------------------------------------
@@ -119,6 +105,7 @@ def _self_attention(a: SelfAttention) -> Node:
         _global_projections(a),
         leaf("summary_norm", "parameters", 1 * D) if a.transient_global else None,
         _distance_scores(a, D, N),
+        *chooser_params(a, D, K, H),
         leaf("global_norm", "parameters", 2 * D) if a.global_stream else None,
         _position_params(a),
     ]
@@ -132,7 +119,9 @@ def _gate(a: SelfAttention) -> Node | None:
         case "none":
             return None
         case "channel":
-            return linear("gate_proj", D, N * Hv, bias=a.q_bias if a.gate_bias is None else a.gate_bias)
+            gate = linear("gate_proj", D, N * Hv, bias=a.q_bias if a.gate_bias is None else a.gate_bias)
+            biases = leaf("gate_biases", "parameters", 1 * N)
+            return total("gate", "parameters", [gate, biases]) if a.gate_head_bias else gate
         case "head":
             return linear("gate_proj", D, N, bias=False)
 
@@ -192,43 +181,6 @@ def _cross_attention(a: CrossAttention) -> Node:
     return total("cross_attention", "parameters", parts, source=CROSS)
 
 
-def _latent_attention(a: LatentAttention) -> Node:
-    D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
-    nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
-    latent, v = symbol("kv_lora_rank", a.kv_lora_rank), symbol("v_head_dim", a.v_head_dim)
-    parts = [
-        *_latent_queries(a, D, N, nope + rope),
-        linear("kv_a_proj", D, latent + rope, bias=a.bias),
-        leaf("kv_a_norm", "parameters", 1 * latent),
-        linear("kv_b_proj", latent, N * (nope + v), bias=False),
-        linear("o_proj", N * v, D, bias=a.bias),
-        _indexer(a.indexer, D) if a.indexer and not a.indexer.shared else None,
-    ]
-    return total("attention", "parameters", parts, source=LATENT)
-
-
-def _latent_queries(a: LatentAttention, D: int, N: int, width: int) -> list[Node]:
-    if a.q_lora_rank is None:
-        return [linear("q_proj", D, N * width, bias=False)]
-    rank = symbol("q_lora_rank", a.q_lora_rank)
-    return [
-        linear("q_a_proj", D, rank, bias=a.bias),
-        leaf("q_a_norm", "parameters", 1 * rank),
-        linear("q_b_proj", rank, N * width, bias=False),
-    ]
-
-
-def _indexer(i: Indexer, D: int) -> Node:
-    heads, width = symbol("index_n_heads", i.num_heads), symbol("index_head_dim", i.head_dim)
-    parts = [
-        linear("q_proj", symbol("q_lora_rank", i.query_size), heads * width, bias=False),
-        linear("k_proj", D, width, bias=False),
-        leaf("k_norm", "parameters", 2 * width),
-        linear("head_weights", D, heads, bias=False),
-    ]
-    return total("indexer", "parameters", parts, source=INDEXER)
-
-
 # ---- feed-forward ---------------------------------------------------------------------------------------------------
 
 
@@ -252,9 +204,8 @@ def expert_params(m: MixtureOfExperts) -> Node:
 
 def _mixture(m: MixtureOfExperts) -> Node:
     D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
-    choices: int = E + symbol("zero_experts", m.router.zero_experts) if m.router.zero_experts else E
     parts = [
-        linear("router", D, choices, bias=m.router.bias),
+        linear("router", D, router_outputs(m), bias=m.router.bias),
         leaf("correction_bias", "parameters", 1 * E) if m.router.correction_bias_stored else None,
         *_latent_projections(m, D),
         times("experts", "parameters", E, [expert_params(m)]),
@@ -262,6 +213,14 @@ def _mixture(m: MixtureOfExperts) -> Node:
         leaf("shared_expert_gate", "parameters", 1 * D) if m.shared_expert_gate else None,
     ]
     return total("mixture_of_experts", "parameters", parts, source=MIXTURE)
+
+
+def router_outputs(m: MixtureOfExperts) -> Expression:
+    """Scores a router gives for a token: one an expert, or one a key of each half (Doge)."""
+    E = symbol("E", m.num_experts)
+    if m.router.product_keys:
+        return 2 * symbol("num_keys", isqrt(m.num_experts))
+    return E + symbol("zero_experts", m.router.zero_experts) if m.router.zero_experts else E
 
 
 def _latent_projections(m: MixtureOfExperts, D: Expression) -> list[Node]:

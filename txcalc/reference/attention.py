@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from txcalc import architecture as arch
 from txcalc.reference.backends import Product, attend
 from txcalc.reference.cache import CacheSpec, PlaceCache, SourceCache
+from txcalc.reference.chosen_keys import BlockIndexer, DynamicMask
 from txcalc.reference.content_positions import DisentangledScores, RelativeKeyScores
 from txcalc.reference.context import Context, Keys
 from txcalc.reference.differential import Difference
 from txcalc.reference.global_tokens import GlobalProjections
-from txcalc.reference.masks import Mask, mask_for
+from txcalc.reference.masks import Mask, dense_mask, mask_for
 from txcalc.reference.norms import HeadNorm, normalise, optional_norm
 from txcalc.reference.positions import RelativeBias, alibi_bias, alibi_slopes
 from txcalc.reference.rotary import rotate
@@ -45,6 +46,9 @@ class SelfAttention(Sublayer):
         self.k_norm = None if a.qk_norm is None or a.kv_source is not None else HeadNorm(a.qk_norm, K, H)
         self.sinks_N = nn.Parameter(torch.empty(N)) if a.sinks else None
         self.gate_proj = _gate(a)
+        self.gate_biases_N = nn.Parameter(torch.empty(N)) if a.gate_head_bias else None
+        self.chooser = BlockIndexer(a.block_indexer, D) if a.block_indexer else None
+        self.dynamic_mask = DynamicMask(a.dynamic_mask, K, Hv) if a.dynamic_mask else None
         self.out_norm = optional_norm(a.out_norm)
         per_layer = isinstance(a.position, arch.RelativeBias) and a.position.table == "layer"
         self.relative_bias = RelativeBias(a.position, N) if per_layer else None  # type: ignore[arg-type]  # as tested
@@ -57,6 +61,7 @@ class SelfAttention(Sublayer):
         """[B, T, D] -> [B, T, D]."""
         q_BNTH = self.queries(x_BTD, context)
         keys = self.keys(x_BTD, context, kept)
+        self._choose(x_BTD, keys, context)
         out_BNTH = self.product(q_BNTH, keys, context)
         if self.global_tokens is not None and context.global_BT is not None:
             out_BNTH = self._global(x_BTD, out_BNTH, context.global_BT, context)
@@ -83,7 +88,10 @@ class SelfAttention(Sublayer):
             v_BTKH = normalise(v_BTKH, "rmsnorm", self.a.qk_norm.eps).to(v_BTKH.dtype)
         if self.a.value_scale != 1.0:
             v_BTKH = v_BTKH * self.a.value_scale
-        new = (self._placed(k_BTKH, self.k_norm, context).transpose(1, 2), v_BTKH.transpose(1, 2))
+        k_BTKH = self._placed(k_BTKH, self.k_norm, context)
+        new: tuple[Tensor, ...] = (k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2))
+        if self.chooser is not None:
+            new = (*new, self.chooser.keys(x_BTD, self.a.position, context))
         keys = kept.extend(new, context) if kept is not None else fresh_keys(new, context, causal=self.a.causal)
         if self.keeps_keys:
             context.kept_keys[context.layer] = keys
@@ -91,7 +99,7 @@ class SelfAttention(Sublayer):
 
     def product(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor:
         """softmax(q k^T scale + bias) v under the layer's mask: [B, N, T, Hv]."""
-        a, (k_BKSH, v_BKSH) = self.a, keys.tensors
+        a, (k_BKSH, v_BKSH) = self.a, keys.tensors[:2]
         product = Product(
             q_BNTH,
             k_BKSH,
@@ -112,6 +120,8 @@ class SelfAttention(Sublayer):
         if self.gate_proj is None:
             return out_BTNH
         gate_BTG = self.gate_proj(x_BTD)
+        if self.gate_biases_N is not None:
+            gate_BTG = gate_BTG + self.gate_biases_N.repeat_interleave(self.a.v_head_dim)
         gate_BTG = torch.sigmoid(gate_BTG) if self.a.gate_activation == "sigmoid" else F.softplus(gate_BTG)
         return out_BTNH * (gate_BTG[..., None] if self.a.gate == "head" else gate_BTG.view_as(out_BTNH))
 
@@ -120,7 +130,8 @@ class SelfAttention(Sublayer):
         a = self.a
         if a.kv_source is not None or not a.causal:
             return None
-        widths = ((a.num_key_value_heads, a.head_dim), (a.num_key_value_heads, a.v_head_dim))
+        widths = [(a.num_key_value_heads, a.head_dim), (a.num_key_value_heads, a.v_head_dim)]
+        widths += [(1, a.block_indexer.head_dim)] if a.block_indexer else []
         return PlaceCache(spec, widths, window=a.window, chunk=a.chunk)
 
     def _heads(self, x_BTC: Tensor, heads: int) -> Tensor:
@@ -156,7 +167,21 @@ class SelfAttention(Sublayer):
             context.weights[context.layer, "self"] = torch.cat(kept[::2], dim=1)
         return out_BNTH
 
+    def _choose(self, x_BTD: Tensor, keys: Keys, context: Context) -> None:
+        """Let what depends on the content say which keys are seen; the mask then is that."""
+        context.chosen, a = None, self.a
+        if self.chooser is not None or self.dynamic_mask is not None:
+            visible = dense_mask(context, keys, causal=a.causal, window=a.window, chunk=a.chunk)
+            if self.chooser is not None:
+                context.chosen = self.chooser.choose(
+                    x_BTD, keys, visible, a.position, a.num_attention_heads, context
+                )  # fmt: skip
+            if self.dynamic_mask is not None:
+                context.chosen = self.dynamic_mask.choose(keys.tensors[1], visible, a.num_attention_heads)
+
     def _mask(self, keys: Keys, context: Context) -> Mask:
+        if context.chosen is not None:
+            return context.chosen
         mask = mask_for(context, keys, causal=self.a.causal, window=self.a.window, chunk=self.a.chunk)
         if context.global_BT is None or self.global_tokens is None or isinstance(mask, str):
             return mask
@@ -186,6 +211,8 @@ class SelfAttention(Sublayer):
     def _bias(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor | None:
         """What positions add to the scores, [1 or B, N, T, S]; shared by the layers that add the same."""
         position = self.a.position
+        if self.dynamic_mask is not None:
+            return self.dynamic_mask.bias(keys.tensors[1], self.a.num_attention_heads)
         if position is None or isinstance(position, arch.Rotary):
             return None
         q_BT, k_BS = context.positions_BT, keys.positions_BS
@@ -277,6 +304,8 @@ def fresh_keys(new: tuple[Tensor, ...], context: Context, *, causal: bool) -> Ke
 
 def temperature(t: arch.LengthTemperature, context: Context) -> Tensor:
     """1 + factor ln(1 + floor((position + first) / length)), [1 or B, T, 1, 1]: far queries are sharper."""
+    if t.power:
+        return ((1 + (context.positions_BT + t.first) / t.length) ** t.factor)[:, :, None, None]
     steps_BT = torch.floor((context.positions_BT + t.first) / t.length)
     return (1 + t.factor * torch.log1p(steps_BT))[:, :, None, None]
 

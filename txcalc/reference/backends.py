@@ -51,8 +51,8 @@ class Backend:
 class Product(NamedTuple):
     """One attention product: q [B, N, T, H], k [B, K, S, H], v [B, K, S, Hv], K dividing N.
 
-    ``mask``: "none", "causal" (T = S, lower triangle) or boolean [1 or B, 1, T, S]. ``bias`` [1 or B, N or 1, T, S] is
-    added to the scaled scores; ``sinks_N`` are logits that take probability and give no value.
+    ``mask``: "none", "causal" (T = S, lower triangle) or boolean [1 or B, 1 or N, T, S]. ``bias``, [1 or B, N or 1, T,
+    S], is added to the scaled scores; ``sinks_N`` are logits that take probability and give no value.
     """
 
     q_BNTH: Tensor
@@ -186,8 +186,9 @@ def _choice(product: Product) -> str:
 
 def _foldable(product: Product) -> bool:
     """One query token, grouped heads, and nothing that differs between the heads of a group."""
-    q, k = product.q_BNTH, product.k_BKSH
-    return q.shape[2] == 1 and product.bias is None and (q.shape[1] != k.shape[1] or _slow_alone(q))
+    q, k, mask = product.q_BNTH, product.k_BKSH, product.mask
+    alike = product.bias is None and (isinstance(mask, str) or mask.shape[1] == 1)
+    return q.shape[2] == 1 and alike and (q.shape[1] != k.shape[1] or _slow_alone(q))
 
 
 def _slow_alone(q_BNTH: Tensor) -> bool:

@@ -18,6 +18,7 @@ from txcalc import architecture as arch
 from txcalc.reference.cache import CacheSpec, Entry
 from txcalc.reference.context import Context
 from txcalc.reference.norms import optional_norm
+from txcalc.reference.streams import HyperConnection
 from txcalc.reference.sublayers import make_sublayer
 
 
@@ -32,12 +33,15 @@ class Branch(nn.Module):
         self.norm_out = optional_norm(branch.norm_out)
         width = branch.sublayer.hidden_size
         self.layer_scale = nn.Parameter(torch.empty(width)) if branch.layer_scale else None
+        self.scalar_gate = nn.Parameter(torch.empty(1)) if branch.scalar_gate else None
 
     def forward(self, x_BTD: Tensor, context: Context, kept: Entry | None) -> Tensor:
         """[B, T, D] -> [B, T, D], what this branch adds to the stream."""
         out_BTD: Tensor = self.norm_out(self.sublayer(self.norm_in(x_BTD), context, kept))
         if self.layer_scale is not None:
             out_BTD = out_BTD * self.layer_scale
+        if self.scalar_gate is not None:
+            out_BTD = out_BTD * self.scalar_gate.tanh()
         if self.scale != 1.0:
             out_BTD = out_BTD * self.scale
         return F.dropout(out_BTD, context.dropout) if context.dropout else out_BTD
@@ -53,9 +57,30 @@ class Step(nn.Module):
         self.branches = nn.ModuleList(Branch(branch) for branch in step.branches)
         self.norm_out = optional_norm(step.norm_out)
         self.norm_after = optional_norm(step.norm_after)
+        width = step.branches[0].sublayer.hidden_size if step.branches else 0
+        self.skip = nn.Parameter(torch.empty(width)) if step.learned_skip else None
+        self.streams = HyperConnection(step.streams) if step.streams else None
 
     def forward(self, x_BTD: Tensor, context: Context, kept: Sequence[Entry | None], late: dict[int, Tensor]) -> Tensor:
         """[B, T, D] -> [B, T, D]. ``late``: steps from now -> what a deferred branch adds there."""
+        if self.streams is not None:
+            return self.streams(x_BTD, lambda h_BTD: self.added(h_BTD, context, kept, late))
+        total_BTD = self.added(x_BTD, context, kept, late)
+        if self.residual:
+            total_BTD = total_BTD + self.skipped(x_BTD)
+        y_BTD: Tensor = self.norm_after(total_BTD)
+        return y_BTD
+
+    def skipped(self, x_BTD: Tensor) -> Tensor:
+        """What goes around the branches."""
+        if self.skip is not None:
+            return x_BTD * self.skip
+        return x_BTD if self.skip_scale == 1.0 else x_BTD * self.skip_scale
+
+    def added(
+        self, x_BTD: Tensor, context: Context, kept: Sequence[Entry | None], late: dict[int, Tensor]
+    ) -> Tensor:  # fmt: skip
+        """The sum of the branches, [B, T, D]."""
         h_BTD = self.norm_in(x_BTD)
         added = [late.pop(0)] if 0 in late else []
         for branch, entry in zip(self.branches, kept, strict=True):
@@ -65,11 +90,8 @@ class Step(nn.Module):
                 late[branch.defer] = out_BTD
             else:
                 added.append(out_BTD)
-        total_BTD = self.norm_out(sum(added[1:], added[0])) if added else torch.zeros_like(x_BTD)
-        if self.residual:
-            total_BTD = total_BTD + (x_BTD if self.skip_scale == 1.0 else x_BTD * self.skip_scale)
-        y_BTD: Tensor = self.norm_after(total_BTD)
-        return y_BTD
+        total_BTD: Tensor = self.norm_out(sum(added[1:], added[0])) if added else torch.zeros_like(x_BTD)
+        return total_BTD
 
 
 class Layer(nn.Module):

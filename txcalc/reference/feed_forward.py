@@ -83,6 +83,8 @@ def inner(f: arch.FeedForward, gate: Tensor | None, up: Tensor, learned: nn.Modu
         gate = gate * f.gate_scale
     if f.activation == "swiglu_oai":
         return _clamped(f, gate, up)
+    if f.limit is not None:
+        gate, up = gate.clamp(max=f.limit), up.clamp(-f.limit, f.limit)
     if f.activation_sparsity:
         gate = _sparse(gate, f.activation_sparsity)
     return act(gate) * up

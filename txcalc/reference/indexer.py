@@ -24,7 +24,7 @@ class Indexer(nn.Module):
         self.i = i
         self.q_proj = nn.Linear(i.query_size, i.num_heads * i.head_dim, bias=False)
         self.k_proj = nn.Linear(hidden_size, i.head_dim, bias=False)
-        self.k_norm = Norm(arch.Norm(kind="layernorm", width=i.head_dim, eps=1e-6, bias=True))
+        self.k_norm = Norm(arch.Norm(kind="layernorm", width=i.head_dim, eps=i.norm_eps, bias=True))
         self.head_weights = nn.Linear(hidden_size, i.num_heads, bias=False)
 
     def keys(self, x_BTD: Tensor, rotary: arch.Rotary | None, context: Context) -> Tensor:
@@ -51,4 +51,8 @@ class Indexer(nn.Module):
     def _turned(self, x_BTNH: Tensor, rotary: arch.Rotary | None, context: Context) -> Tensor:
         if rotary is None or not self.i.rope_dim:
             return x_BTNH
-        return rotate(x_BTNH, context.turns(rotary, x_BTNH.dtype), self.i.interleaved)
+        turns = context.turns(rotary, x_BTNH.dtype)
+        if not self.i.turns_last:
+            return rotate(x_BTNH, turns, self.i.interleaved)
+        kept, turned = x_BTNH.split([self.i.head_dim - self.i.rope_dim, self.i.rope_dim], dim=-1)
+        return torch.cat((kept, rotate(turned, turns, self.i.interleaved)), dim=-1)

@@ -37,18 +37,22 @@ class LatentAttention(Sublayer):
         else:
             self.q_a_proj = nn.Linear(D, a.q_lora_rank, bias=a.bias)
             self.q_a_norm = Norm(arch.Norm(kind="rmsnorm", width=a.q_lora_rank, eps=a.norm_eps))
-            self.q_b_proj = nn.Linear(a.q_lora_rank, N * width, bias=False)
+            self.q_b_proj = nn.Linear(a.q_lora_rank * (2 if a.gate == "latent" else 1), N * width, bias=False)
         self.kv_a_proj = nn.Linear(D, R + rope, bias=a.bias)
         self.kv_a_norm = Norm(arch.Norm(kind="rmsnorm", width=R, eps=a.norm_eps))
         self.kv_b_proj = nn.Linear(R, N * (a.qk_nope_head_dim + a.v_head_dim), bias=False)
+        self.key_norm = Norm(arch.Norm(kind="rmsnorm", width=rope, eps=a.norm_eps)) if a.key_norm else None
         self.o_proj = nn.Linear(N * a.v_head_dim, D, bias=a.bias)
+        self.gate_proj = _gate(a)
+        self.sinks_N = nn.Parameter(torch.empty(N)) if a.sinks else None
         own = a.indexer is not None and not a.indexer.shared
         self.indexer = Indexer(a.indexer, D) if own else None  # type: ignore[arg-type]  # it is not None
 
     def forward(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         compressed_BTQ = self.compressed(x_BTD)
-        q_BNTH = self.queries(compressed_BTQ, context)
+        read_BTQ = self.twice(x_BTD, compressed_BTQ) if self.a.gate == "latent" else compressed_BTQ
+        q_BNTH = self.queries(read_BTQ, context)
         new: tuple[Tensor, ...] = (self.latents(x_BTD, context),)
         if self.indexer is not None:
             new = (*new, self.indexer.keys(x_BTD, self.a.position, context))
@@ -56,8 +60,20 @@ class LatentAttention(Sublayer):
         self._choose(x_BTD, compressed_BTQ, keys, context)
         absorb = context.backend.absorb and context.tokens == 1 and kept is not None
         out_BNTH = self.absorbed(q_BNTH, keys, context) if absorb else self.expanded(q_BNTH, keys, context)
-        out_BTD: Tensor = self.o_proj(out_BNTH.transpose(1, 2).flatten(-2))
+        out_BTNH = self.gated(out_BNTH.transpose(1, 2), read_BTQ if self.a.gate == "latent" else x_BTD)
+        out_BTD: Tensor = self.o_proj(out_BTNH.flatten(-2))
         return out_BTD
+
+    def twice(self, x_BTD: Tensor, compressed_BTQ: Tensor) -> Tensor:
+        """The queries' latent, normed and as it is, side by side: [B, T, 2 * q_lora_rank]."""
+        return torch.cat((compressed_BTQ, self.q_a_proj(x_BTD)), dim=-1)
+
+    def gated(self, out_BTNH: Tensor, read_BTC: Tensor) -> Tensor:
+        """The heads' output times a sigmoid gate, by channel or by head, where the layer has one."""
+        if self.gate_proj is None:
+            return out_BTNH
+        gate_BTG = torch.sigmoid(self.gate_proj(read_BTC))
+        return out_BTNH * (gate_BTG[..., None] if self.a.gate == "head" else gate_BTG.view_as(out_BTNH))
 
     def compressed(self, x_BTD: Tensor) -> Tensor:
         """The queries' own latent [B, T, q_lora_rank], or the input where there is none."""
@@ -81,6 +97,7 @@ class LatentAttention(Sublayer):
         """[B, 1, T, kv_lora_rank + qk_rope_head_dim]: the latent of keys and values, and the shared rotary key."""
         latent, rope = self.kv_a_proj(x_BTD).split([self.a.kv_lora_rank, self.a.qk_rope_head_dim], dim=-1)
         latent = self.kv_a_norm(latent) * self.a.kv_lora_scale
+        rope = rope if self.key_norm is None else self.key_norm(rope)
         return torch.cat((latent, self._turned(rope[:, :, None], context)[:, :, 0]), dim=-1)[:, None]
 
     def expanded(self, q_BNTH: Tensor, keys: Keys, context: Context) -> Tensor:
@@ -105,7 +122,8 @@ class LatentAttention(Sublayer):
     def new_cache(self, spec: CacheSpec) -> PlaceCache:
         """One latent and one rotary key a token, and an indexer's key."""
         latent = (1, self.a.kv_lora_rank + self.a.qk_rope_head_dim)
-        return PlaceCache(spec, (latent, (1, self.indexer.i.head_dim)) if self.indexer else (latent,))
+        widths = (latent, (1, self.indexer.i.head_dim)) if self.indexer else (latent,)
+        return PlaceCache(spec, widths, window=self.a.window)
 
     def _choose(self, x_BTD: Tensor, compressed_BTQ: Tensor, keys: Keys, context: Context) -> None:
         """Let the indexer pick keys; layers whose indexer is shared go by the last choice."""
@@ -127,9 +145,17 @@ class LatentAttention(Sublayer):
 
     def _attend(self, q_BNTH: Tensor, k: Tensor, v: Tensor, keys: Keys, context: Context) -> Tensor:
         width = self.a.qk_nope_head_dim + self.a.qk_rope_head_dim
-        mask = mask_for(context, keys, causal=self.a.causal, window=None, chunk=None)
+        mask = mask_for(context, keys, causal=self.a.causal, window=self.a.window, chunk=None)
         if self.a.indexer is not None and context.chosen is not None:
             mask = context.chosen
         scale = width**-0.5 if self.a.scale is None else self.a.scale
-        product = Product(q_BNTH, k, v, mask=mask, scale=scale, dropout=context.dropout)
+        product = Product(q_BNTH, k, v, mask=mask, scale=scale, sinks_N=self.sinks_N, dropout=context.dropout)
         return attend(product, context.backend, keeper(context))
+
+
+def _gate(a: arch.LatentAttention) -> nn.Linear | None:
+    widths = {
+        "none": 0, "channel": a.hidden_size, "head": a.hidden_size, "latent": 2 * (a.q_lora_rank or 0),
+    }  # fmt: skip
+    outputs = a.num_attention_heads * (1 if a.gate == "head" else a.v_head_dim)
+    return nn.Linear(widths[a.gate], outputs, bias=False) if a.gate != "none" else None

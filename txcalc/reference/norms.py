@@ -34,9 +34,19 @@ class Norm(nn.Module):
         self.kind, self.eps, self.unit_offset = norm.kind, norm.eps, norm.unit_offset
         self.weight = nn.Parameter(torch.empty(norm.width)) if norm.weight else None
         self.bias = nn.Parameter(torch.empty(norm.width)) if norm.bias else None
+        self.gate_down = nn.Linear(norm.width, norm.gate_rank, bias=False) if norm.gate_rank else None
+        self.gate_up = nn.Linear(norm.gate_rank, norm.width, bias=False) if norm.gate_rank else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
+        y = self.plain(x)
+        if self.gate_down is None or self.gate_up is None:
+            return y
+        gate = torch.sigmoid(self.gate_up(F.silu(self.gate_down(y))).float())
+        return (y * gate).to(y.dtype)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The normalisation itself."""
         if self.kind == "layernorm":
             weight = self.weight if self.weight is None or not self.unit_offset else self.weight + 1.0
             return F.layer_norm(x, x.shape[-1:], weight, self.bias, self.eps)

@@ -22,6 +22,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "other_types": "a table by task or language (ERNIE, XLM)",
     },
     arch.MixtureOfExperts: {"latent_size": "experts in a width of their own (Nemotron 3)"},
+    arch.Router: {"product_keys": "experts that are pairs of keys (Doge)"},
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},
     arch.Connector: {"merge": "patches joined four by four (Qwen)"},

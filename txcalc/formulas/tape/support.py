@@ -32,7 +32,19 @@ def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
     found = [reason for sublayer in layer.sublayers() for reason in _reasons(sublayer, training)]
     branches = [branch for step in layer.steps for branch in step.branches]
     found += ["branches that join later"] if any(branch.defer for branch in branches) else []
+    found += ["gated branches and learned skips"] if _gated(layer) else []
+    found += ["several residual streams"] if any(step.streams for step in layer.steps) else []
     return tuple(dict.fromkeys(found))
+
+
+def _gated(layer: Layer) -> bool:
+    norms = [norm for step in layer.steps for norm in (step.norm_in, step.norm_out, step.norm_after)]
+    norms += [norm for step in layer.steps for each in step.branches for norm in (each.norm_in, each.norm_out)]
+    return (
+        any(norm is not None and norm.gate_rank is not None for norm in norms)
+        or any(step.learned_skip for step in layer.steps)
+        or any(branch.scalar_gate for step in layer.steps for branch in step.branches)
+    )
 
 
 def depends_on_data(layer: Layer) -> bool:
@@ -47,6 +59,8 @@ def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
         case LatentAttention():
             if sublayer.indexer is not None:
                 yield "sparse-attention indexers"
+            if sublayer.gate != "none" or sublayer.sinks or sublayer.key_norm or sublayer.window is not None:
+                yield "latent attention with gates, sinks or windows"
             if sublayer.q_lora_scale != 1.0 or sublayer.kv_lora_scale != 1.0:
                 yield "scaled latents"
             yield from _position(sublayer.position)
@@ -77,6 +91,12 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "summaries of blocks and streams beside the sequence"
     if a.future_streams is not None:
         yield "streams that predict tokens ahead"
+    if a.block_indexer is not None or a.dynamic_mask is not None:
+        yield "masks that depend on the content"
+    if a.temperature is not None and a.temperature.power:
+        yield "powers of the position"
+    if a.gate_head_bias:
+        yield "gates with a bias for each head"
     if a.gate != "none" and (a.gate_activation != "sigmoid" or a.gate_bias not in (None, a.q_bias)):
         yield "gates other than a sigmoid with the queries' bias"
     if a.differential is not None:
@@ -100,12 +120,16 @@ def _feed_forward(f: FeedForward) -> Iterator[str]:
         yield "learned or sparse activations"
     if f.gate_scale != 1.0:
         yield "scaled gates"
+    if f.limit is not None and f.activation != "swiglu_oai":
+        yield "clamped gates"
 
 
 def _mixture(m: MixtureOfExperts) -> Iterator[str]:
     yield from _feed_forward(m.expert)
     if m.latent_size is not None:
         yield "experts in a width of their own"
+    if m.router.product_keys:
+        yield "experts that are pairs of keys"
     if m.router.scoring == "sparsemixer" or m.router.zero_experts:
         yield "sparse mixers and zero experts"
     if m.router.logit_softcap is not None or m.router.norm_order != 1.0 or m.router.correction_on_logits:

@@ -52,7 +52,7 @@ _QWEN2_MOE: Final = """
     layers.{i}.moe.shared_expert         model.layers.{i}.mlp.shared_expert
     layers.{i}.moe.shared_expert_gate    model.layers.{i}.mlp.shared_expert_gate
 """
-_LATENT: Final = """
+LATENT: Final = """
     layers.{i}.mla              model.layers.{i}.self_attn
     layers.{i}.mla.norm_in      model.layers.{i}.input_layernorm
     layers.{i}.mla.q_a_norm     model.layers.{i}.self_attn.q_a_layernorm
@@ -82,7 +82,7 @@ _DBRX: Final = """
 TABLES: Final = {
     **dict.fromkeys("glm4_moe dots1 solar_open exaone_moe mimo_v2_flash mellum".split(), _table(_SHARED)),
     **dict.fromkeys(
-        "kimi_k2 deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu".split(), _table(_LATENT)
+        "kimi_k2 deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu".split(), _table(LATENT)
     ),
     "kolibri1": _table(_SHARED + _KOLIBRI),
     "minimax_m2": _table(_CORRECTION),
