@@ -161,7 +161,8 @@ _KIMI_WITHOUT_BEARING: Final = (
     "num_key_value_heads", "head_dim", "qk_head_dim", "first_k_dense_replace", "pretraining_tp", "rope_theta",
     "rope_scaling", "rope_parameters", "use_grouped_topk", "tie_word_embeddings", "intermediate_size",
     "moe_intermediate_size", "num_experts", "num_experts_per_token", "num_shared_experts", "moe_renormalize",
-    "routed_scaling_factor", "num_expert_group", "topk_group",
+    "routed_scaling_factor", "num_expert_group", "topk_group", "num_local_experts", "num_experts_per_tok",
+    "n_shared_experts", "norm_topk_prob", "n_group",
 )  # fmt: skip
 
 

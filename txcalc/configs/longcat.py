@@ -42,7 +42,7 @@ _ALIASES: Final = {
 }
 # Widths that follow from others; what a layer's number is worth in sublayers; what was trained beside the model.
 _WITHOUT_BEARING: Final = (
-    "num_key_value_heads", "head_dim", "qk_head_dim", "attention_method", "zero_expert_type", "mla_scale_q_lora",
+    "num_key_value_heads", "head_dim", "attention_method", "zero_expert_type", "mla_scale_q_lora",
     "mla_scale_kv_lora", "ep_size", "moe_layer_freq",
 )  # fmt: skip
 
@@ -53,6 +53,7 @@ def _longcat_flash(r: Reader) -> Model:
     r.unused("zero_expert_type", "identity")
     r.unused("norm_topk_prob", False)
     _doubled(r)
+    _head_width(r)
     norm = rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps"))
     attention, dense = _attention(r), swiglu(r, size="ffn_hidden_size")
     shortcut = Branch(sublayer=_experts(r), defer=2)
@@ -60,6 +61,12 @@ def _longcat_flash(r: Reader) -> Model:
     feed = Residual(branches=(Branch(sublayer=dense),), norm_in=norm)
     layer = Layer(steps=(attend, feed.replace(branches=(*feed.branches, shortcut)), attend, feed))
     return decoder_of(r, [(layer, r.layers("num_layers"))], final_norm=norm, head=published("LongcatFlash", ""))
+
+
+def _head_width(r: Reader) -> None:
+    """transformers cuts queries by ``qk_head_dim`` where a config has it; beside its two parts it must agree."""
+    parts = r.integer("qk_nope_head_dim") + r.integer("qk_rope_head_dim")
+    r.unused("qk_head_dim", None, parts)
 
 
 def _doubled(r: Reader) -> None:
@@ -88,7 +95,7 @@ def _experts(r: Reader) -> MixtureOfExperts:
     if chosen > experts + zero:
         raise r.error("moe_topk", f"is {chosen}; there are {experts} experts and {zero} zero ones")
     if zero:
-        r.notes.append(f"zero_expert_num = {zero}: transformers sets rows aside for them that checkpoints do not hold")
+        r.reasons.append(_about_zero_experts(r, zero))
     router = Router(
         scoring="softmax",
         correction_bias=True,
@@ -96,10 +103,18 @@ def _experts(r: Reader) -> MixtureOfExperts:
         scaling_factor=r.number("routed_scaling_factor"),
         zero_experts=zero,
     )
-    mixture = moe.mixture(
+    return moe.mixture(
         r, size="expert_ffn_hidden_size", router=router, num_experts="n_routed_experts", chosen="moe_topk"
     )
-    return mixture
+
+
+def _about_zero_experts(r: Reader, zero: int) -> str:
+    """Two things that no config settles: what an implementation stores for them, and how often they are chosen."""
+    aside = r.layers("num_layers") * zero * 2 * r.integer("expert_ffn_hidden_size") * r.integer("hidden_size")
+    return (
+        f"zero_expert_num = {zero}: transformers also sets {aside:,} parameters aside for them, which checkpoints do "
+        "not hold; active parameters and FLOPs are those of a token that is sent to none of them"
+    )
 
 
 TYPES: Final = {

@@ -28,7 +28,7 @@ from txcalc.configs.common import (
     quantization_of,
     rms_norm,
 )
-from txcalc.configs.heads import causal_head, task_of
+from txcalc.configs.heads import causal_head
 from txcalc.configs.qwen_moe import gated_mixers, mixture
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
@@ -122,6 +122,10 @@ def _decoder(r: Reader, kin: _Kin) -> Stack:
 
 def _text(kin: _Kin) -> ModelType:
     def build(r: Reader) -> Model:
+        if _class_of(r) == f"{kin.prefix}Model":
+            r.reasons.append(
+                f"architectures = {kin.prefix}Model: has a vision tower that {r.model_type} says nothing of"
+            )
         return _text_model(r, r, kin)
 
     return ModelType(build=build, defaults=kin.text, origin=f"transformers 5.23 {kin.prefix}TextConfig")
@@ -163,9 +167,14 @@ def _whole(kin: _Kin) -> ModelType:
         text.ignore("tie_word_embeddings")  # the outer config ties
         if text.model_type not in ("", f"{r.model_type}_text"):
             r.reasons.append(f"text_config.model_type = {text.model_type!r}: read as a {r.model_type}_text")
-        if task_of(r, "seq2seq_lm") == "causal_lm":
+        if _class_of(r).endswith("ForCausalLM"):
             r.ignore("vision_config")
             return _text_model(r, text, kin)
+        if not _class_of(r):
+            r.reasons.append(
+                "no architectures: counted with the vision tower, as checkpoints are published; a causal "
+                "language model of the same config has none"
+            )
         decoder = _decoder(text, kin)
         tower, connector = _tower(r, decoder.hidden_size)
         head = causal_head(
@@ -180,6 +189,12 @@ def _whole(kin: _Kin) -> ModelType:
 
     defaults = {"tie_word_embeddings": False}
     return ModelType(build=build, defaults=defaults, origin=f"transformers 5.23 {kin.prefix}Config")
+
+
+def _class_of(r: Reader) -> str:
+    """The first entry of ``architectures``; empty where there is none."""
+    names = r.config.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
 def _tower(r: Reader, hidden: int) -> tuple[Stack, Connector]:
