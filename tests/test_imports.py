@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.stored.files import written
 
 PACKAGE = Path(__file__).parent.parent / "txcalc"
 PURE = {"architecture", "errors", "units", "record", "expression", "result", "symbols"}
 CALCULATOR = PURE | {"configs", "cards", "formulas", "hardware", "report"}
+# The parts of the reference model that are read without torch; test_shapes holds them to that.
+TORCH_FREE = ("txcalc.reference.names", "txcalc.reference.parts")
 HEAVY = {"torch", "numpy", "transformers", "safetensors", "tokenizers", "gguf"}
 
 
@@ -49,6 +54,10 @@ def test_a_room_imports_only_what_it_may(path: Path) -> None:
     if room in CALCULATOR:
         assert not roots & HEAVY
         assert not ours & {"reference", "measure", "cli"}
+    if room == "stored":  # tables of names and lists of parts, and nothing else of the reference model
+        assert not roots & HEAVY
+        assert not ours & {"measure", "cli"}
+        assert all(name.startswith(TORCH_FREE) for name in found if name.startswith("txcalc.reference"))
     if room == "reference":
         assert not ours & {"formulas", "report", "cli", "measure"}
     if room == "report":
@@ -84,6 +93,13 @@ def test_calculators_load_no_heavy_module(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, "loaded" in done.stderr) == (0, False), done.stderr
+
+
+def test_weights_are_told_without_a_heavy_module(tmp_path: Path) -> None:
+    """The config and the file that lie beside each other, compared tensor by tensor."""
+    state = {"model.embed_tokens.weight": torch.zeros(67, 32), "model.norm.weight": torch.zeros(32)}
+    config = {"model_type": "llama", "hidden_size": 32, "vocab_size": 67}
+    test_calculators_load_no_heavy_module(["params", written(tmp_path, config, state)])
 
 
 def test_importing_the_package_loads_no_heavy_module() -> None:

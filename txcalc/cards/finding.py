@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from txcalc.cards.card import Card, card_from
 from txcalc.cards.closed import refuse_closed
@@ -15,9 +15,15 @@ from txcalc.cards.names import nearest
 from txcalc.cards.store import shipped
 from txcalc.configs.reader import shown
 from txcalc.errors import ModelError
+from txcalc.record import Record
+
+if TYPE_CHECKING:  # a card's name needs neither a parser of files nor the hub
+    from txcalc.cards.checkpoint import Checkpoint
 
 _FILES: Final = (".json", ".yaml", ".yml")
-_LATER: Final = {".gguf": "GGUF files", ".safetensors": "safetensors files"}
+_TENSORS: Final = (".safetensors", ".safetensors.index.json")
+CONFIG: Final = "config.json"
+WEIGHTS: Final = ("model.safetensors.index.json", "model.safetensors")  # the index first
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _LIST: Final = "txcalc cards lists all models known by name"
@@ -48,26 +54,63 @@ def all_cards() -> list[Card]:
     return [shipped().card(name) for name in shipped().names()]
 
 
+class Source(Record):
+    """What a name stands for: a card, weights beside it, or both.
+
+    ``card`` is None where there are weights and nothing says which model they are. ``weights`` is the path of the
+    file that lists them, or of a directory that holds it.
+    """
+
+    card: Card | None
+    weights: str = ""
+    opened: Checkpoint | None = None
+
+    def checkpoint(self) -> Checkpoint | None:
+        """What the headers of the weights say; None where there are no weights.
+
+        Raises:
+            ModelError: a file that does not hold what it says.
+        """
+        if self.opened or not self.weights:
+            return self.opened
+        from txcalc.cards.checkpoint import open_checkpoint
+
+        return open_checkpoint(self.weights)
+
+
 def find_model(name: str) -> Card:
-    """The card of a name, or one made of a path: a config.json, its directory, a card of one's own.
+    """The card of a name, or one made of a path: a config.json, its directory, a card of one's own, a GGUF file.
 
     ``-`` is standard input, which holds either. A bare name is a card before it is a file; ``./name`` is always a file.
 
     Raises:
         ModelError: neither, or a file that cannot be read as either.
     """
+    source = find_source(name)
+    if source.card is None:
+        what = "holds tensors, and nothing says of which model: there is no config.json beside it"
+        raise ModelError(f"{named(name.strip())} {what}", f"txcalc params {named(name.strip())} tells what it holds")
+    return source.card
+
+
+def find_source(name: str) -> Source:
+    """As ``find_model``, with the weights that lie beside a config, if any.
+
+    Raises:
+        ModelError: no such name or path, or a file that cannot be read.
+    """
     text = name.strip()
     if not text:
         raise ModelError("the model's name is empty", _LIST)
     if text == "-":
-        return card_of(read_standard_input(), STANDARD_INPUT, name="config")
+        return Source(card=card_of(read_standard_input(), STANDARD_INPUT, name="config"))
     if _is_path(text):
-        return read_card(os.path.expanduser(text))
+        return read_source(os.path.expanduser(text))
     card = shipped().get(text)
     if card is not None:
-        return card
+        return Source(card=card)
     if _exists(text):
-        return read_card(text)
+        return read_source(text)
     refuse_closed(text)
     if _HUB_ID.fullmatch(text):
         raise ModelError(
@@ -76,18 +119,35 @@ def find_model(name: str) -> Card:
         )
     if os.sep in text:
         raise ModelError(f"{named(text)} does not exist", "check the path, or name a model; " + _LIST)
-    return find(text)
+    return Source(card=find(text))
+
+
+def read_source(path: str) -> Source:
+    """A card of one's own, a bare config.json as a card without published figures, or weights.
+
+    Raises:
+        ModelError: the path cannot be read, or holds none of them.
+    """
+    _refuse_pickles(path)
+    lower = path.lower()
+    if lower.endswith(".gguf"):
+        return _gguf(path)
+    if lower.endswith(_TENSORS):
+        return _beside(path)
+    if os.path.isdir(path):
+        weights = path if any(os.path.exists(os.path.join(path, name)) for name in WEIGHTS) else ""
+        if weights and not os.path.lexists(os.path.join(path, CONFIG)):
+            return Source(card=None, weights=weights)
+        return Source(card=read_card(_config_in(path)), weights=weights)
+    return Source(card=read_card(path))
 
 
 def read_card(path: str) -> Card:
-    """A card of one's own, or a bare config.json as a card without published figures.
+    """The card that a file holds: one of one's own, or a bare config.json.
 
     Raises:
-        ModelError: the path cannot be read, or holds neither.
+        ModelError: it is neither.
     """
-    _refuse_weights(path)
-    if os.path.isdir(path):
-        path = _config_in(path)
     return card_of(read_mapping(path), path, name=_stem(path))
 
 
@@ -103,12 +163,31 @@ def card_of(data: Mapping[str, Any], path: str, *, name: str) -> Card:
     return Card(name=name, config=data, read_from=path)
 
 
+def _beside(path: str) -> Source:
+    """A file of tensors, and the config.json in its directory if there is one."""
+    if not _exists(path):
+        raise ModelError(f"{named(path)} does not exist", "check the path; " + _LIST)
+    config = os.path.join(os.path.dirname(path), CONFIG)
+    return Source(card=read_card(config) if os.path.lexists(config) else None, weights=path)
+
+
+def _gguf(path: str) -> Source:
+    """A GGUF file says itself which model it is."""
+    from txcalc.cards.checkpoint import open_checkpoint
+    from txcalc.configs.gguf import config_of
+
+    opened = open_checkpoint(path)
+    config = config_of(opened.metadata, opened.tensors, factors=opened.factors)
+    card = Card(name=os.path.splitext(os.path.basename(path))[0], config=config, read_from=path)
+    return Source(card=card, weights=path, opened=opened)
+
+
 def _is_path(text: str) -> bool:
     """Whether ``text`` can only be a path, or is one with a separator that exists."""
     return (
         text.startswith((".", "~", os.sep))
         or text.endswith(os.sep)
-        or text.lower().endswith((*_FILES, *_LATER, *_PICKLES))
+        or text.lower().endswith((*_FILES, *_TENSORS, ".gguf", *_PICKLES))
         or (os.sep in text and _exists(text))
     )
 
@@ -120,23 +199,20 @@ def _exists(text: str) -> bool:
         return False
 
 
-def _refuse_weights(path: str) -> None:
-    ending = os.path.splitext(path)[1].lower()
-    if ending in _LATER:
-        raise ModelError(f"{path}: reading {_LATER[ending]} is not yet supported", "name the model's config.json")
-    if ending in _PICKLES:
+def _refuse_pickles(path: str) -> None:
+    if os.path.splitext(path)[1].lower() in _PICKLES:
         raise ModelError(f"{path} is a pickle, which can run code and is never read", "name the model's config.json")
 
 
 def _config_in(directory: str) -> str:
-    path = os.path.join(directory, "config.json")
+    path = os.path.join(directory, CONFIG)
     if os.path.lexists(path):
         return path
     try:
         files = sorted(os.listdir(directory))
     except OSError as error:
         raise unreadable(directory, error) from None
-    others = [file for file in files if file.lower().endswith(_FILES)]
+    others = [file for file in files if file.lower().endswith((*_FILES, ".gguf", ".safetensors"))]
     hint = f"name one of its files: {', '.join(others[:3])}" if others else "name a directory that holds one"
     raise ModelError(f"{directory} has no config.json", hint)
 

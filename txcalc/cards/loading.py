@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from txcalc.architecture import Model
 from txcalc.architecture.variants import with_kv_heads
+from txcalc.cards.card import Card
 from txcalc.cards.finding import find_model
 from txcalc.cards.overrides import with_overrides
 from txcalc.configs import architecture_of
@@ -34,7 +35,18 @@ def load(
         RequestError: no such model, a file or field that is wrong, or KV heads that the model cannot have.
         UsageError: an override or ``gqa`` that cannot be read.
     """
-    card = find_model(name)
+    return model_of(find_model(name), name, overrides=overrides, gqa=gqa, strict=strict)
+
+
+def model_of(
+    card: Card,
+    name: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    gqa: str | int | None = None,
+    strict: bool = False,
+) -> Model:
+    """As ``load``, of a card that was found; ``name`` is what the user typed, for errors."""
     config, keys = with_overrides(card.config, overrides or {})
     try:
         model = architecture_of(config, name=card.name, strict=strict, must_read=keys)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from txcalc import units
 from txcalc.architecture import Model
-from txcalc.errors import RequestError, UsageError
+from txcalc.errors import ModelError, RequestError, UsageError
 from txcalc.report.write import FORMATS
+
+if TYPE_CHECKING:
+    from txcalc.cards.finding import Source
 
 T = TypeVar("T")
 Options = argparse._ActionsContainer  # a parser or a group of its options
@@ -67,8 +70,8 @@ def add_model(
         "model",
         metavar="MODEL",
         nargs="?" if optional else None,
-        help="a card's name, a config.json or its directory, a card file, - for standard input"
-        + (f" (default: {default})" if optional else ""),
+        help="a card's name, a config.json or its directory, a card file, a .safetensors or .gguf file, - for standard "
+        "input" + (f" (default: {default})" if optional else ""),
     )
     add_what_if(parser)
 
@@ -107,6 +110,29 @@ def load_model(options: argparse.Namespace) -> Model:
         gqa=options.gqa,
         strict=options.strict,
     )
+
+
+def load_source(options: argparse.Namespace) -> tuple[Model | None, Source]:
+    """The same, with the weights beside it; no model where there are weights and nothing says of which model.
+
+    Raises:
+        ModelError: a shape was to be changed that is not known.
+    """
+    from txcalc.cards.finding import find_source
+    from txcalc.cards.loading import model_of
+
+    source = find_source(options.model)
+    if source.card is None:
+        if changed(options):
+            raise ModelError(f"{options.model}: no config says which shape could be changed", "name a config.json")
+        return None, source
+    made = model_of(source.card, options.model, overrides=overrides(options), gqa=options.gqa, strict=options.strict)
+    return made, source
+
+
+def changed(options: argparse.Namespace) -> bool:
+    """Whether the shape is a what-if."""
+    return bool(options.set) or options.gqa is not None
 
 
 def overrides(options: argparse.Namespace) -> dict[str, str]:

@@ -1,20 +1,26 @@
-"""How many parameters a model has: every distinct trainable tensor once, by component."""
+"""How many parameters a model has: every distinct trainable tensor once, by component; and what its files hold."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+import os
+from typing import Any, Final
 
-from txcalc.cli.options import add_model, add_output, load_model, model_facts, title
+from txcalc.architecture import Model
+from txcalc.cards.finding import Source
+from txcalc.cli.options import add_model, add_output, changed, load_source, model_facts, title
 from txcalc.formulas.params import params
 from txcalc.report import Answer
 from txcalc.report.components import params_section
+from txcalc.report.document import Section
+from txcalc.result import Node, total
 from txcalc.units import short_count
 
 EXAMPLES: Final = """\
   txcalc params llama3-8b
   txcalc params llama3-8b --explain
   txcalc params ./some/config.json --json
+  txcalc params ./model.safetensors --tensors
   txcalc params llama3-8b --set num_hidden_layers=16 --gqa 4
 """
 
@@ -22,20 +28,81 @@ EXAMPLES: Final = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL and the output options."""
     add_model(parser)
+    group = parser.add_argument_group("files of weights")
+    group.add_argument("--tensors", action="store_true", help="list every stored tensor: type, shape, bytes")
     add_output(parser)
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """The parameter tree of the model."""
-    model = load_model(options)
+    """The parameter tree of the model, and what the weights beside it hold."""
+    model, source = load_source(options)
+    if model is None:
+        return _file_alone(source, options)
     tree = params(model)
-    size = int(tree.find("params.total").value)
-    return Answer(
+    answer = Answer(
         command="params",
-        title=title(model, f"{short_count(size)} parameters"),
+        title=title(model, f"{short_count(int(tree.find('params.total').value))} parameters"),
         model=model_facts(model),
         tree=tree,
         sections=(params_section(tree),),
         notes=model.notes,
         reasons=model.reasons,
+    )
+    if not source.weights:
+        return answer
+    if changed(options):
+        return answer.replace(notes=(*answer.notes, f"a what-if: {_base(source)} was not looked at"))
+    return _with_file(answer, source, model, options)
+
+
+def _base(source: Source) -> str:
+    return os.path.basename(os.path.abspath(source.weights))
+
+
+def _with_file(answer: Answer, source: Source, model: Model, options: argparse.Namespace) -> Answer:
+    """The answer with what the weights hold, held against the config."""
+    from txcalc.stored.comparing import compare
+
+    checkpoint = source.checkpoint()
+    assert checkpoint is not None
+    return _stored(answer, compare(checkpoint, model), options)
+
+
+def _file_alone(source: Source, options: argparse.Namespace) -> Answer:
+    from txcalc.stored.comparing import by_name
+
+    checkpoint = source.checkpoint()
+    assert checkpoint is not None
+    name = _base(source)
+    answer = Answer(
+        command="params",
+        title=f"{name} | {short_count(checkpoint.numel)} stored elements | exact",
+        model={"name": name},
+        tree=total("params", "parameters", []),
+        sections=(),
+    )
+    return _stored(answer, by_name(checkpoint), options)
+
+
+def _stored(answer: Answer, accounting: Any, options: argparse.Namespace) -> Answer:
+    from txcalc.report.stored_sections import stored_sections, tensors_section
+    from txcalc.stored import answer as stored
+
+    tree: Node = answer.tree.replace(children=(*answer.tree.children, *stored.stored_nodes(accounting)))
+    facts = stored.facts(accounting, tensors=options.tensors)
+    files = f"{facts['files']} files" if facts["files"] != 1 else "1 file"
+    heading = f"in {facts['file']}: {facts['format']}, {files}"
+    sections: list[Section] = [*answer.sections, *stored_sections(tree, facts["dtypes"], heading)]
+    if options.tensors:
+        listed = (
+            (name, kind, held.dtype, str(list(held.shape)), held.nbytes) for kind, name, held in stored.rows(accounting)
+        )
+        sections.append(tensors_section(listed))
+    notes, warnings = stored.remarks(accounting)
+    return answer.replace(
+        tree=tree,
+        sections=tuple(sections),
+        facts={**answer.facts, "checkpoint": facts},
+        notes=(*answer.notes, *notes),
+        warnings=(*answer.warnings, *warnings),
     )

@@ -77,8 +77,16 @@ def _named(path: str, shape: tuple[int, ...], layers: dict[arch.Role, list[arch.
     index, inner = int(found[1]), found[2]
     layer = layers[role][index]  # type: ignore[index]  # the module's stacks are named by role
     name, sublayer = in_layer(layer, inner)
+    full, part = layer_part(role, index, layer, name, shape, sublayer)
+    return full, part._replace(path=path)
+
+
+def layer_part(
+    role: str, index: int, layer: arch.Layer, name: str, shape: tuple[int, ...], sublayer: arch.Sublayer | None
+) -> tuple[str, Part]:
+    """A tensor of a layer under its full name; it stands nowhere in a module."""
     numbers = {"i": index, **dict(zip("ab", map(int, re.findall(r"\d+", layer.shared)), strict=False))}
-    return f"{role}.layers.{index}.{name}", Part(path, shape, sublayer, numbers)
+    return f"{role}.layers.{index}.{name}", Part("", shape, sublayer, numbers)
 
 
 def in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]:

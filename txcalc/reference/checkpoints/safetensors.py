@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from txcalc.cards.checkpoint import MAX_INDEX, require_listed, weight_map, weights_in
 from txcalc.cards.files import read_mapping
 from txcalc.cards.safetensors_header import read_header
 from txcalc.configs.reader import shown
@@ -20,9 +21,6 @@ DTYPES: Final = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
-INDEX: Final = "model.safetensors.index.json"
-SINGLE: Final = "model.safetensors"
-_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt")
 
 
 class SafetensorsFile(Checkpoint):
@@ -54,15 +52,11 @@ class ShardedFiles(Checkpoint):
 
     def __init__(self, index: str) -> None:
         self.index = index
-        where = _weight_map(index)
+        where = weight_map(read_mapping(index, limit=MAX_INDEX), index)
         directory = os.path.dirname(index)
         self.files = {name: SafetensorsFile(os.path.join(directory, name)) for name in sorted(set(where.values()))}
-        for name, file in where.items():
-            if name not in self.files[file].header.tensors:
-                raise ModelError(f"{index}: tensor {shown(name)} is not in {file}", "fetch the files again")
+        require_listed(where, {name: file.header.tensors for name, file in self.files.items()}, index)
         self.where = {name: file for file, each in self.files.items() for name in each}
-        if unlisted := [name for name in self.where if name not in where]:
-            raise ModelError(f"{index} does not list tensor {shown(unlisted[0])} of {self.where[unlisted[0]]}")
         self.dtype = _most([(f.numel, n) for f in self.files.values() for n in [_name_of(f.dtype)]])
 
     def __getitem__(self, name: str) -> Tensor:
@@ -83,37 +77,8 @@ def open_directory(directory: str) -> Checkpoint:
     Raises:
         ModelError: there are none, only pickles, or an index that does not fit its files.
     """
-    index, single = os.path.join(directory, INDEX), os.path.join(directory, SINGLE)
-    if os.path.exists(index):
-        return ShardedFiles(index)
-    if os.path.exists(single):
-        return SafetensorsFile(single)
-    try:
-        files = sorted(os.listdir(directory))
-    except OSError:
-        files = []
-    found = [file for file in files if file.endswith(".safetensors")]
-    if len(found) == 1:
-        return SafetensorsFile(os.path.join(directory, found[0]))
-    pickles = [file for file in files if file.endswith(_PICKLES)]
-    if pickles and not found:
-        raise ModelError(
-            f"{directory} has no safetensors weights, only {pickles[0]}: a pickle can run code and is never read",
-            "look for a safetensors version of the model, or convert it where that is safe",
-        )
-    what = f"{len(found)} safetensors files and no {INDEX}" if found else "no weights"
-    raise ModelError(f"{directory} has {what}", f"generate needs {SINGLE}, or {INDEX} with its shards")
-
-
-def _weight_map(index: str) -> Mapping[str, str]:
-    """Tensor -> file, from an index whose files can only stand beside it."""
-    found = read_mapping(index).get("weight_map")
-    if not isinstance(found, dict) or not found:
-        raise ModelError(f"{index} has no weight_map", "fetch the index again")
-    for name, file in found.items():
-        if not isinstance(file, str) or os.path.basename(file) != file or not file.endswith(".safetensors"):
-            raise ModelError(f"{index}: tensor {shown(name)} is in {shown(file)}; expected a .safetensors beside it")
-    return found
+    path = weights_in(directory)
+    return ShardedFiles(path) if path.endswith(".json") else SafetensorsFile(path)
 
 
 def _most(counts: list[tuple[int, str]]) -> torch.dtype:

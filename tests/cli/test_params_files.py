@@ -1,0 +1,128 @@
+"""``txcalc params`` on files of weights: what they hold, beside the config and alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Ran
+from tests.packaged import MINILM, SMOLLM2, packaged
+from tests.reference import published
+from tests.stored.files import sharded, tensors, written
+
+Run = Callable[..., Ran]
+
+
+def test_a_real_directory(txcalc: Run) -> None:
+    """MiniLM-L6: 22,713,216 parameters (its published safetensors counts 22,713,728, 512 of them position numbers)."""
+    answer = txcalc("params", str(packaged(*MINILM)), "--json").json()
+    params, checkpoint = answer["params"], answer["checkpoint"]
+    assert (params["total"], params["stored"], params["stored_bytes"]) == (22_713_216, 22_713_728, 90_856_960)
+    assert (checkpoint["agrees"], checkpoint["num_tensors"]) == (True, 104)
+    assert checkpoint["dtypes"]["I64"] == {"tensors": 1, "elements": 512, "bytes": 4096}
+    assert checkpoint["differences"][0]["tensors"] == ["embeddings.position_ids"]
+
+
+def test_a_real_gguf_file_in_every_calculator(txcalc: Run) -> None:
+    """SmolLM2-135M: 30 layers, 3 KV heads of 64: 30 * 2 * 3 * 64 * 2 bytes a token."""
+    assert txcalc("params", str(packaged(*SMOLLM2)), "--json").json()["params"]["total"] == 134_515_008
+    cache = txcalc("kvcache", str(packaged(*SMOLLM2)), "--ctx", "1k", "--json").json()["kv_cache"]
+    assert cache["total_bytes"] == 1024 * 30 * 2 * 3 * 64 * 2
+    for command in ("flops", "attention", "memory"):
+        assert txcalc(command, str(packaged(*SMOLLM2))).code == 0
+
+
+def test_tensors_are_listed(txcalc: Run) -> None:
+    answer = txcalc("params", str(packaged(*MINILM)), "--tensors", "--json").json()
+    listed = {each["name"]: each for each in answer["checkpoint"]["tensors"]}
+    assert listed["pooler.dense.weight"] == {
+        "name": "pooler.dense.weight",
+        "component": "pooler",
+        "dtype": "F32",
+        "shape": [384, 384],
+        "bytes": 4 * 384 * 384,
+    }
+    assert sum(each["bytes"] for each in listed.values()) == answer["params"]["stored_bytes"]
+    assert "pooler.dense.weight" in txcalc("params", str(packaged(*MINILM)), "--tensors").out
+
+
+def test_a_file_without_a_config_is_told_alone(txcalc: Run, tmp_path: Path) -> None:
+    shutil.copy(packaged(*MINILM) / "model.safetensors", tmp_path / "model.safetensors")
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        ran = txcalc("params", str(path), "--json")
+        answer = ran.json()
+        assert answer["params"]["stored"] == 22_713_728
+        assert "total" not in answer["params"]
+        assert answer["checkpoint"]["agrees"] is None
+        assert "no config" in answer["notes"][0]
+        refused = txcalc("kvcache", str(path))
+        assert refused.code == 1
+        assert "nothing says of which model" in refused.err
+        assert txcalc("params", str(path), "--gqa", "1").code == 1
+
+
+def test_shards_and_their_index(txcalc: Run, tmp_path: Path) -> None:
+    config = published.config("llama")
+    directory = sharded(tmp_path / "tiny", config, tensors(config))
+    for path in (directory, directory + "/model.safetensors.index.json"):
+        answer = txcalc("params", path, "--json").json()
+        assert (answer["params"]["stored"], answer["checkpoint"]["files"]) == (27_552, 3)
+        assert answer["checkpoint"]["agrees"]
+
+
+def first(where: dict[str, str]) -> str:
+    return next(iter(where.values()))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda where: where.popitem(), ("does not list",)),
+        (lambda where: where.update(ghost=first(where)), ("ghost", "is not in")),
+        (lambda where: where.update(ghost="../model.safetensors"), ("ghost", "beside it")),
+        (lambda where: where.update(ghost="none.safetensors"), ("none.safetensors", "does not exist")),
+        (lambda where: where.clear(), ("no weight_map",)),
+    ],
+    ids=["unlisted", "ghost", "elsewhere", "no file", "no map"],
+)
+def test_an_index_that_does_not_fit(
+    txcalc: Run, tmp_path: Path, change: Callable[[dict[str, str]], object], words: tuple[str, ...]
+) -> None:
+    config = published.config("llama")
+    directory = Path(sharded(tmp_path / "tiny", config, tensors(config)))
+    index = json.loads((directory / "model.safetensors.index.json").read_text())
+    change(index["weight_map"])
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    ran = txcalc("params", str(directory))
+    assert ran.code == 1
+    assert all(word in ran.err for word in words)
+
+
+def test_a_file_that_is_not_its_configs_is_a_warning(txcalc: Run, tmp_path: Path) -> None:
+    config = published.config("llama")
+    directory = written(tmp_path / "tiny", {**config, "num_key_value_heads": 4}, tensors(config))
+    ran = txcalc("params", directory, "--json")
+    answer = ran.json()
+    assert answer["params"]["stored"] == 27_552
+    assert answer["params"]["total"] == 27_552 + 3 * 2 * 32 * 16
+    assert not answer["checkpoint"]["agrees"]
+    assert "k_proj.weight is [16, 32], expected [32, 32]" in ran.err
+
+
+def test_a_what_if_leaves_the_file_alone(txcalc: Run) -> None:
+    ran = txcalc("params", str(packaged(*MINILM)), "--set", "num_hidden_layers=2", "--json")
+    assert "checkpoint" not in ran.json()
+    assert any("what-if" in note for note in ran.json()["notes"])
+
+
+def test_every_format_shows_the_file(txcalc: Run, tmp_path: Path) -> None:
+    config = published.config("llama", tie_word_embeddings=True)
+    state = tensors(config)
+    directory = written(tmp_path / "tiny", config, {**state, "lm_head.weight": torch.zeros(67, 32)})
+    for how in (["--format", "md"], ["--format", "csv"], ["--explain"], []):
+        assert "tied tensors stored once more" in txcalc("params", directory, *how).out
