@@ -15,13 +15,18 @@ from txcalc.formulas.params import params
 ENTRIES = json.loads((Path(__file__).parent.parent / "data" / "oracle-open.json").read_text())["entries"]
 KNOWN = [entry for entry in ENTRIES if entry["config"]["model_type"] in known_types()]
 # The recorded groups go by names of tensors; where that puts one elsewhere than we do, what is added to our figures.
-# DeBERTa's relative positions are no input table (2 * position_buckets vectors); a table that head and input share is
-# named after the head in XLM-R.
+# ViT's pooler and CLIP's projections and scale stand with the towers here, in the record with the head. DeBERTa's
+# relative positions are no input table (2 * position_buckets vectors); a table that head and input share is named after
+# the head in XLM-R.
 RECORDED_AS_EMBEDDING: dict[str, Callable[[dict[str, Any]], int]] = {
     "deberta-v2": lambda config: 2 * config["position_buckets"] * config["hidden_size"],
     "xlm-roberta": lambda config: -config["vocab_size"] * config["hidden_size"],
 }
 RECORDED_AS_HEAD: dict[str, Callable[[dict[str, Any]], int]] = {
+    "vit": lambda config: config["hidden_size"] ** 2 + config["hidden_size"],
+    "clip": lambda config: (
+        (config["text_config"]["hidden_size"] + config["vision_config"]["hidden_size"]) * config["projection_dim"] + 1
+    ),
     "xlm-roberta": lambda config: config["vocab_size"] * config["hidden_size"],
 }
 

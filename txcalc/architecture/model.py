@@ -50,6 +50,7 @@ class TokenEmbedding(Record):
 class PatchEmbedding(Record):
     """An image cut into patches: convolution [hidden_size, channels, patch, patch], extra tokens, positions.
 
+    ``image_width``, ``patch_width``: where an image or its patches are not square; the plain sizes are then heights.
     ``temporal_patch_size``: frames of a video that one patch reaches over; a single image is repeated (Qwen).
     """
 
@@ -63,6 +64,8 @@ class PatchEmbedding(Record):
     temporal_patch_size: int = 1
     positions: LearnedPositions | None = None
     norm: Norm | None = None
+    image_width: int | None = None
+    patch_width: int | None = None
 
 
 class AudioEmbedding(Record):
@@ -78,10 +81,12 @@ InputEmbedding = TokenEmbedding | PatchEmbedding | AudioEmbedding
 
 
 class Pooler(Record):
-    """BERT's: the first token through [hidden_size, hidden_size] and tanh."""
+    """BERT's: the first token through [hidden_size, hidden_size] and tanh; ``out_size``: a width of its own (ViT)."""
 
     hidden_size: int
     bias: bool = True
+    out_size: int | None = None
+    activation: Activation = "tanh"
 
 
 class AttentionPooling(Record):
@@ -96,7 +101,8 @@ class Stack(Record):
     """Layers in order, between an embedding and a final norm.
 
     Equal layers are stored once: ``layers`` are the distinct ones, ``runs`` says (index in layers, how many in a row).
-    ``relative_bias`` and ``disentangled`` are tables that all layers of the stack read.
+    ``relative_bias`` and ``disentangled`` are tables that all layers of the stack read. ``pooled_projection`` takes the
+    one vector an input has to a width of its own (CLIP's space of images and texts).
     """
 
     role: Role
@@ -113,6 +119,7 @@ class Stack(Record):
     disentangled_norm: Norm | None = None
     pooler: Pooler | None = None
     attention_pooling: AttentionPooling | None = None
+    pooled_projection: Projection | None = None
     fixed_length: int | None = None  # an input of one length only: image patches, Whisper's 1,500 frames
 
     @property
@@ -162,7 +169,8 @@ class Head(Record):
 
     ``tied``: its matrix is the token table of stack ``tied_to``, stored there; the rest of the head is its own.
     ``pooled``: it reads one vector per sequence (a classifier), not every position: the pooler's where the stack has
-    one, else the first token's of an encoder and the last token's of a decoder; ``reads`` names another.
+    one, else the first token's of an encoder and the last token's of a decoder; ``reads`` names another: the mean over
+    positions, the first token's and that mean side by side (DINOv2), or every patch of an image, no class token.
     """
 
     kind: Literal["lm", "masked_lm", "classifier", "discriminator"]
@@ -174,7 +182,7 @@ class Head(Record):
     softcap: float | None = None
     scale: float = 1.0  # of the logits (Cohere) or of the hidden states before a tied head (T5: 1 / sqrt(D))
     pooled: bool = False
-    reads: Literal["usual", "first", "last", "mean"] = "usual"
+    reads: Literal["usual", "first", "last", "mean", "first_and_mean", "patches"] = "usual"
     tied_to: Role = "decoder"
 
 
@@ -204,6 +212,15 @@ class Connector(Record):
     merge: int = 1
 
 
+class Similarity(Record):
+    """CLIP's output: the product of every text's vector with every image's, [texts, width] x [width, images], times a
+    learned scale, plus a learned number where ``bias`` (SigLIP).
+    """
+
+    width: int
+    bias: bool = False
+
+
 class Model(Record):
     """Everything that decides a model's shape, and how sure we are of it.
 
@@ -218,6 +235,7 @@ class Model(Record):
     pooled_head: Head | None = None  # a second head, on the pooled vector (BERT's next sentence, ALBERT's order)
     unused: tuple[UnusedTensor, ...] = ()
     connectors: tuple[Connector, ...] = ()
+    similarity: Similarity | None = None
     dtype: str | None = None
     quantization: str | None = None
     max_position_embeddings: int | None = None

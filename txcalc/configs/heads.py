@@ -61,6 +61,20 @@ def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
     return default
 
 
+def class_of(r: Reader, default: str, *others: str) -> str:
+    """The first entry of ``architectures`` where it is one of these classes, else ``default``, and said."""
+    names = r.config.get("architectures")
+    if names is None or names == []:
+        r.notes.append(f"no architectures in the config: taken as {default}")
+        return default
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise r.error("architectures", f"is {shown(names)}; expected a list of class names")
+    if names[0] not in (default, *others):
+        r.reasons.append(f"architectures = {names[0]}: not one of the classes that txcalc knows, taken as {default}")
+        return default
+    return str(names[0])
+
+
 def num_labels(r: Reader, default: int = 2) -> int:
     """Outputs of a classifier: ``num_labels`` where the config has it, else the entries of ``id2label``, else 2.
 

@@ -58,6 +58,8 @@ _MODULES: Final = {
     "recurrent": "mamba2 falcon_mamba recurrent_gemma lfm2 lfm2_moe",
     "gemma": "gemma gemma2 gemma3 gemma3_text vaultgemma",
     "siglip": "siglip_vision_model",
+    "vision": "vit dinov2",
+    "clip": "clip clip_text_model clip_vision_model siglip siglip_text_model",
     "qwen": "qwen2 qwen3",
     "phi": "phi phi3",
     "gpt": "gpt2 gpt-sw3 gpt_bigcode gptj gpt_neox",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from txcalc.architecture import Head, Model, Stack
+from txcalc.architecture import Head, Model, PatchEmbedding, Stack
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import PRODUCTS
 from txcalc.formulas.flops_elementwise import elementwise
@@ -20,6 +20,7 @@ from txcalc.formulas.flops_parts import (
     head_flops,
     input_flops,
     output_flops,
+    similarity_flops,
 )
 from txcalc.formulas.flops_question import Question, question
 from txcalc.formulas.flops_sublayers import sublayer_flops
@@ -93,6 +94,7 @@ def forward_flops(model: Model, asked: Question) -> Node:
             parts.append(stack_flops(stack, work))
     parts += _connectors(model, asked)
     parts += [_head(model, asked, model.head, "head"), _head(model, asked, model.pooled_head, "pooled_head")]
+    parts.append(_similarity(model, asked))
     return total("matmul", "FLOPs", parts)
 
 
@@ -126,7 +128,20 @@ def _head(model: Model, asked: Question, head: Head | None, name: str) -> Node |
     if head is None or work is None:
         return None
     one_a_sequence = head.pooled or (head.kind == "lm" and asked.logits == "last")
-    return head_flops(head, work.B if one_a_sequence else work.rows, name=name)
+    rows = work.B if one_a_sequence else work.rows
+    embedding = model.main.embedding
+    if head.reads == "patches" and isinstance(embedding, PatchEmbedding):
+        rows = work.B * (work.T - symbol("extra_tokens", embedding.extra_tokens))
+    return head_flops(head, rows, name=name)
+
+
+def _similarity(model: Model, asked: Question) -> Node | None:
+    """Texts against images, where a question has both."""
+    tower = model.stack("vision")
+    texts, images = asked.work(model, model.main), asked.work(model, tower) if tower else None
+    if model.similarity is None or texts is None or images is None:
+        return None
+    return similarity_flops(model.similarity, texts.B, images.B)
 
 
 # ---- training and other views ---------------------------------------------------------------------------------------

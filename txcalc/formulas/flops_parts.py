@@ -14,7 +14,9 @@ from txcalc.architecture import (
     Layer,
     Norm,
     PatchEmbedding,
+    Pooler,
     Projection,
+    Similarity,
     Stack,
     StreamHead,
     TokenEmbedding,
@@ -45,7 +47,8 @@ def _patches(e: PatchEmbedding, work: Work) -> Node:
     C, P, D = symbol("num_channels", e.num_channels), symbol("patch_size", e.patch_size), symbol("D", e.hidden_size)
     patches = work.T - symbol("extra_tokens", e.extra_tokens) if e.extra_tokens else work.T
     frames = symbol("temporal_patch_size", e.temporal_patch_size)
-    once = 2 * work.B * patches * C * P * P * D
+    width = P if e.patch_width is None else symbol("patch_width", e.patch_width)
+    once = 2 * work.B * patches * C * P * width * D
     return leaf("patches", "FLOPs", once if e.temporal_patch_size == 1 else once * frames)
 
 
@@ -90,13 +93,19 @@ def _streams(hyper: HyperConnection | StreamHead, work: Work) -> Node:
 
 def output_flops(stack: Stack, work: Work) -> list[Node | None]:
     """What follows the last layer within the stack."""
-    D = symbol("D", stack.hidden_size)
     return [
         _streams(stack.stream_head, work) if stack.stream_head else None,
         projection_flops("out_projection", stack.out_projection, work.rows),
-        linear_flops("pooler", work.B, D, D) if stack.pooler else None,
+        _pooler(stack.pooler, work) if stack.pooler else None,
         _attention_pooling(stack.attention_pooling, work) if stack.attention_pooling else None,
+        projection_flops("pooled_projection", stack.pooled_projection, work.B),
     ]
+
+
+def _pooler(pooler: Pooler, work: Work) -> Node:
+    D = symbol("D", pooler.hidden_size)
+    out = D if pooler.out_size is None else symbol("pooler_output_size", pooler.out_size)
+    return linear_flops("pooler", work.B, D, out)
 
 
 def _attention_pooling(pooling: AttentionPooling, work: Work) -> Node:
@@ -117,6 +126,11 @@ def connector_flops(connector: Connector, images: Expression, tokens: int) -> No
     """From a tower to the decoder: ``tokens`` vectors an image."""
     rows = images * symbol("image_tokens", connector.tokens or tokens)
     return total("connector", "FLOPs", [projection_flops("projection", each, rows) for each in connector.projections])
+
+
+def similarity_flops(similarity: Similarity, texts: Expression, images: Expression) -> Node:
+    """Every text's vector with every image's of the batch (Radford et al. 2021, arXiv 2103.00020, figure 3)."""
+    return leaf("similarity", "FLOPs", 2 * texts * images * symbol("projection_dim", similarity.width))
 
 
 def head_flops(head: Head, rows: Expression, *, name: str = "head") -> Node:

@@ -171,6 +171,9 @@ def merged(rows: Iterable[CacheRow]) -> list[CacheRow]:
 
 
 def _stack_rows(stack: Stack) -> list[CacheRow]:
+    """Of a decoder; any other stack sees its input at once, even where later tokens are hidden (CLIP's texts)."""
+    if stack.role != "decoder":
+        return []
     return [
         row
         for layer, count in zip(stack.layers, stack.counts(), strict=True)

@@ -146,6 +146,8 @@ def why_estimated(stack: Stack, *, training: bool) -> list[str]:
     ]
     if not isinstance(stack.embedding, TokenEmbedding):
         found.append("no memory formula yet for towers")
+    if stack.pooled_projection is not None:
+        found.append("no memory formula yet for one vector an input, projected")
     if not training and any(depends_on_data(layer) for layer in stack.layers):
         found.append("how many tokens an expert gets depends on the data; taken as even")
     return list(dict.fromkeys(found))

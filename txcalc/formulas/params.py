@@ -21,9 +21,11 @@ from txcalc.architecture import (
     MixtureOfExperts,
     Model,
     PatchEmbedding,
+    Pooler,
     Projection,
     Residual,
     SelfAttention,
+    Similarity,
     Sinusoidal,
     Stack,
     StreamHead,
@@ -51,7 +53,7 @@ def params(model: Model) -> Node:
     stacks = [stack_params(stack, seen, embedding_key="params.embedding" * alone) for stack in model.stacks]
     towers = [connector_params(connector) for connector in model.connectors]
     head = heads_params(model.head, model.pooled_head)
-    parts = [*stacks, *towers, head, unused_params(model.unused)]
+    parts = [*stacks, *towers, head, similarity_params(model.similarity), unused_params(model.unused)]
     everything = total("total", "parameters", parts, key="params.total", convention=CONVENTION)
     tree = total("params", "parameters", [everything, *_views(model, everything, head)], source=SOURCE)
     return tree.estimated(model.reasons)
@@ -130,12 +132,19 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
         hyper_params(stack.stream_head),
         norm_params("final_norm", stack.final_norm),
         projection_params("out_projection", stack.out_projection),
-        linear("pooler", symbol("D", stack.hidden_size), symbol("D", stack.hidden_size), bias=stack.pooler.bias)
-        if stack.pooler
-        else None,
+        _pooler(stack.pooler),
         _attention_pooling(stack.attention_pooling),
+        projection_params("pooled_projection", stack.pooled_projection),
     ]
     return total(stack.role, "parameters", parts)
+
+
+def _pooler(pooler: Pooler | None) -> Node | None:
+    if pooler is None:
+        return None
+    D = symbol("D", pooler.hidden_size)
+    out = D if pooler.out_size is None else symbol("pooler_output_size", pooler.out_size)
+    return linear("pooler", D, out, bias=pooler.bias)
 
 
 def _attention_pooling(pooling: AttentionPooling | None) -> Node | None:
@@ -284,8 +293,9 @@ def _patch_tables(embedding: PatchEmbedding) -> list[Node | None]:
         symbol("patch_size", embedding.patch_size),
         symbol("D", embedding.hidden_size),
     )
+    width = P if embedding.patch_width is None else symbol("patch_width", embedding.patch_width)
     extra, frames = embedding.extra_tokens + embedding.mask_token, embedding.temporal_patch_size
-    filters = C * P * P * D if frames == 1 else C * symbol("temporal_patch_size", frames) * P * P * D
+    filters = C * P * width * D if frames == 1 else C * symbol("temporal_patch_size", frames) * P * width * D
     return [
         leaf("patches", "parameters", filters + D if embedding.bias else filters),
         leaf("extra_tokens", "parameters", symbol("extra_tokens", extra) * D) if extra else None,
@@ -324,6 +334,13 @@ def heads_params(head: Head | None, pooled: Head | None) -> Node | None:
         return head_params(only) if only else None
     both = [head_params(head, key=""), head_params(pooled, name="pooled_head", key="")]
     return total("heads", "parameters", both, key="params.head")
+
+
+def similarity_params(similarity: Similarity | None) -> Node | None:
+    """The learned scale of similarities, and the number added to them."""
+    if similarity is None:
+        return None
+    return leaf("similarity", "parameters", symbol("scale", 1) + similarity.bias)
 
 
 def unused_params(tensors: tuple[UnusedTensor, ...]) -> Node | None:

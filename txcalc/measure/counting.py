@@ -136,7 +136,7 @@ def _pixels(stack: arch.Stack | None, batch: int, dtype: torch.dtype) -> Tensor:
     assert stack is not None
     assert isinstance(stack.embedding, arch.PatchEmbedding)
     e = stack.embedding
-    return torch.zeros(batch, e.num_channels, e.image_size, e.image_size, device=META, dtype=dtype)
+    return torch.zeros(batch, e.num_channels, e.image_size, e.image_width or e.image_size, device=META, dtype=dtype)
 
 
 def _loss(output: Output) -> Tensor:

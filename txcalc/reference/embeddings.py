@@ -100,7 +100,8 @@ class PatchEmbedding(nn.Module):
     def __init__(self, e: arch.PatchEmbedding) -> None:
         super().__init__()
         self.e = e
-        self.patches = nn.Conv2d(e.num_channels, e.hidden_size, e.patch_size, stride=e.patch_size, bias=e.bias)
+        patch = (e.patch_size, e.patch_width or e.patch_size)
+        self.patches = nn.Conv2d(e.num_channels, e.hidden_size, patch, stride=patch, bias=e.bias)
         self.extra_tokens = nn.Parameter(torch.empty(e.extra_tokens, e.hidden_size)) if e.extra_tokens else None
         self.mask_token = nn.Parameter(torch.empty(1, e.hidden_size)) if e.mask_token else None  # training only
         self.positions = optional_table(e.positions)

@@ -13,7 +13,7 @@ from txcalc import architecture as arch
 from txcalc.reference.attention import CrossAttention
 from txcalc.reference.context import Context, Source
 from txcalc.reference.embeddings import Projection
-from txcalc.reference.feed_forward import FeedForward
+from txcalc.reference.feed_forward import ACTIVATIONS, FeedForward
 from txcalc.reference.norms import Norm, optional_norm
 
 
@@ -61,12 +61,13 @@ class AttentionPooling(nn.Module):
 
 
 class Pooler(nn.Module):
-    """One vector a sequence: the first token's, through a matrix and tanh (BERT)."""
+    """One vector a sequence: the first token's, through a matrix and tanh (BERT) or another activation."""
 
     def __init__(self, pooler: arch.Pooler) -> None:
         super().__init__()
-        self.dense = nn.Linear(pooler.hidden_size, pooler.hidden_size, bias=pooler.bias)
+        self.dense = nn.Linear(pooler.hidden_size, pooler.out_size or pooler.hidden_size, bias=pooler.bias)
+        self.activation = ACTIVATIONS[pooler.activation]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, D]."""
-        return torch.tanh(self.dense(x_BTD[:, 0]))
+        """[B, T, D] -> [B, out_size]."""
+        return self.activation(self.dense(x_BTD[:, 0]))

@@ -133,7 +133,7 @@ def _reads_source(model: arch.Model) -> bool:
 def _signal(embedding: arch.InputEmbedding, device: torch.device) -> Tensor:
     """An image [1, channels, size, size] or mel frames [1, mels, frames] of noise."""
     if isinstance(embedding, arch.PatchEmbedding):
-        shape = [1, embedding.num_channels, embedding.image_size, embedding.image_size]
+        shape = [1, embedding.num_channels, embedding.image_size, embedding.image_width or embedding.image_size]
     else:
         assert isinstance(embedding, arch.AudioEmbedding)
         shape = [1, embedding.num_mel_bins, 2 * embedding.positions.rows]

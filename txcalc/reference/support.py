@@ -26,6 +26,8 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},
     arch.Connector: {"merge": "patches joined four by four (Qwen)"},
+    arch.Stack: {"pooled_projection": "a projection of one vector an input (CLIP)"},
+    arch.Model: {"similarity": "similarities of texts and images (CLIP)"},
     arch.Head: {"reads": "a classifier that reads another vector than the usual"},
 }
 NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}

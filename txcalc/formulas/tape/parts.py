@@ -237,8 +237,9 @@ def _pooled(w: Walk, stack: Stack, hidden: Value) -> Value | None:
     if stack.pooler is None:
         return None
     D = symbol("D", stack.hidden_size)
+    width = D if stack.pooler.out_size is None else symbol("pooler_output_size", stack.pooler.out_size)
     first = w.tape.again(hidden)
-    dense = w.project(first, "pooler", D, D, bias=stack.pooler.bias, rows=w.asked.B)
-    out = activation(w, "tanh", dense)
+    dense = w.project(first, "pooler", D, width, bias=stack.pooler.bias, rows=w.asked.B)
+    out = activation(w, stack.pooler.activation, dense)
     w.tape.drop(dense, first)
     return out

@@ -28,6 +28,7 @@ _MODULES: Final = {
     "encoders": "bert roberta albert distilbert",
     "seq2seq": "t5 bart",
     "towers": "gemma3",
+    "vision": "vit dinov2",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
 
