@@ -21,6 +21,7 @@ from txcalc.architecture.attention import (
     TransientGlobal,
 )
 from txcalc.architecture.blocks import Branch, HyperConnection, Layer, Residual, StreamHead, Sublayer
+from txcalc.architecture.compressed import CompressedAttention, CompressedIndexer, Compressor
 from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
 from txcalc.architecture.model import (
     AttentionPooling,
@@ -74,6 +75,9 @@ __all__ = [
     "AudioEmbedding",
     "BlockIndexer",
     "Branch",
+    "CompressedAttention",
+    "CompressedIndexer",
+    "Compressor",
     "Connector",
     "CrossAttention",
     "Differential",

@@ -12,6 +12,7 @@ branches.
 from __future__ import annotations
 
 from txcalc.architecture.attention import CrossAttention, LatentAttention, SelfAttention
+from txcalc.architecture.compressed import CompressedAttention
 from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts
 from txcalc.architecture.norms import Norm
 from txcalc.architecture.recurrent import (
@@ -26,7 +27,7 @@ from txcalc.architecture.recurrent import (
 )
 from txcalc.record import Record
 
-Attention = SelfAttention | LatentAttention | CrossAttention
+Attention = SelfAttention | LatentAttention | CompressedAttention | CrossAttention
 Mixer = (
     Mamba
     | Mamba2

@@ -55,6 +55,7 @@ class Router(Record):
     n_group: int = 1
     topk_group: int = 1
     group_score: Literal["max", "top2"] = "max"
+    hashed: bool = False  # which experts is a table by token, not a score; the scores only weight them (DeepSeek-V4)
     product_keys: bool = False  # an expert is a pair of sqrt(num_experts) keys, each half scored apart (Doge)
     zero_experts: int = 0
 

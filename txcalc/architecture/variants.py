@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from txcalc.architecture.attention import CrossAttention, LatentAttention, SelfAttention
 from txcalc.architecture.blocks import Branch, Layer, Residual, Sublayer
+from txcalc.architecture.compressed import CompressedAttention
 from txcalc.architecture.model import Model, Stack
 from txcalc.errors import RequestError
 
@@ -30,7 +31,7 @@ def with_kv_heads(model: Model, kv_heads: int | None) -> Model:
 
 def _require_grouping(name: str, stacks: list[Stack]) -> None:
     sublayers = [each for stack in stacks for layer in stack.layers for each in layer.sublayers()]
-    if any(isinstance(each, LatentAttention) for each in sublayers):
+    if any(isinstance(each, LatentAttention | CompressedAttention) for each in sublayers):
         raise RequestError(
             f"{name} caches one latent per token, not heads: a number of KV heads means nothing for it",
             "leave out --gqa",

@@ -44,6 +44,7 @@ _MODULES: Final = {
     "deepseek": "deepseek_v2 deepseek_v3 kimi_k2",
     "latent": "deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu",
     "doge": "doge",
+    "deepseek_v4": "deepseek_v4",
     "gated_moe": "flint beam minimax_m3_vl_text",
     "gated_latent": "axk2 hy_v4",
     "dots3": "dots3_note_text",

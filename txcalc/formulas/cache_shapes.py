@@ -6,6 +6,7 @@ Both functions are a match over every kind of sublayer that mypy proves complete
 from __future__ import annotations
 
 from txcalc.architecture import (
+    CompressedAttention,
     CrossAttention,
     FeedForward,
     FourierMixing,
@@ -38,6 +39,7 @@ class CacheRow(Record):
     row_widths: tuple[int, ...]
     limit: int | None = None
     cross: bool = False
+    every: int = 1  # one entry for that many tokens, none for the last few
     latent: bool = False
 
 
@@ -60,6 +62,8 @@ def cache_rows(sublayer: Sublayer, count: int) -> tuple[CacheRow, ...]:
             return (_row("cross attention", count, K, H, Hv, cross=True),)
         case LatentAttention():
             return _latent(sublayer, count)
+        case CompressedAttention():
+            return _compressed(sublayer, count)
         case (
             FeedForward()
             | MixtureOfExperts()
@@ -109,6 +113,30 @@ def _latent(a: LatentAttention, count: int) -> tuple[CacheRow, ...]:
     return (row, _indexer_keys(a.indexer.head_dim, L)) if a.indexer and own_keys else (row,)
 
 
+def _compressed(a: CompressedAttention, count: int) -> tuple[CacheRow, ...]:
+    """Keys that are values too, so one row a token in the window; then entries for many tokens each."""
+    L, H = symbol("L", count), symbol("H", a.head_dim)
+    rows = [CacheRow(name="sliding window", L=L, elements=1 * H, row_widths=(a.head_dim,), limit=a.window)]
+    if a.compressor is not None:
+        every, i = a.compressor.rate, a.compressor.indexer
+        rows.append(CacheRow(name=f"compressed {every}:1", L=L, elements=1 * H, row_widths=(a.head_dim,), every=every))
+        rows += [_indexer_keys(i.head_dim, L).replace(every=every)] if i else []
+    return tuple(rows)
+
+
+def _open_entries(a: CompressedAttention) -> StateShape | None:
+    """Values and weights of the tokens whose entry is not complete, and of the block before where entries overlap."""
+    if a.compressor is None:
+        return None
+    rate, widths = symbol("rate", a.compressor.rate), symbol("H", a.head_dim)
+    if a.compressor.indexer is not None:
+        widths = widths + symbol("index_head_dim", a.compressor.indexer.head_dim)
+    series = 2 if a.compressor.overlapping else 1
+    open_ones = 2 * series * (rate - 1) * widths
+    window = open_ones + 2 * rate * widths if a.compressor.overlapping else open_ones
+    return StateShape(name="open entries", state=exact(0), window=window)
+
+
 def state_of(sublayer: Sublayer) -> StateShape | None:
     """The fixed state of a recurrent sublayer; a convolution keeps kernel - 1 inputs. None for the others."""
     match sublayer:
@@ -127,6 +155,8 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
         case ShortConvolution():
             window = symbol("D", sublayer.hidden_size) * _taps(sublayer.conv_kernel)
             return StateShape(name="short convolution", state=exact(0), window=window)
+        case CompressedAttention():
+            return _open_entries(sublayer)
         case (
             SelfAttention()
             | CrossAttention()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from txcalc.architecture import (
+    CompressedAttention,
     CrossAttention,
     FeedForward,
     FourierMixing,
@@ -126,6 +127,10 @@ def _sublayer(sublayer: Sublayer, work: Work) -> Node | None:
             return _guess("softmax", SOFTMAX * work.B * N * (work.T * S))
         case LatentAttention():
             return _latent_attention(sublayer, work)
+        case CompressedAttention():
+            N = symbol("N", sublayer.num_attention_heads)
+            pairs = score_pairs(work, causal=sublayer.causal, window=sublayer.window)
+            return _guess("softmax", (SOFTMAX + 1) * work.B * N * pairs)
         case FeedForward():
             return _guess("activation", _activations(sublayer, work))
         case MixtureOfExperts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from txcalc.architecture import (
+    CompressedAttention,
     CrossAttention,
     FeedForward,
     FourierMixing,
@@ -20,6 +21,7 @@ from txcalc.architecture import (
 )
 from txcalc.expression import symbol
 from txcalc.formulas.flops_attention import cross_attention_flops, latent_attention_flops, self_attention_flops
+from txcalc.formulas.flops_compressed import compressed_attention_flops
 from txcalc.formulas.flops_recurrent import (
     gated_delta_net_flops,
     linear_attention_flops,
@@ -43,6 +45,8 @@ def sublayer_flops(sublayer: Sublayer, work: Work) -> Node:
             return cross_attention_flops(sublayer, work)
         case LatentAttention():
             return latent_attention_flops(sublayer, work)
+        case CompressedAttention():
+            return compressed_attention_flops(sublayer, work)
         case FeedForward():
             return feed_forward_flops(sublayer, work)
         case MixtureOfExperts():

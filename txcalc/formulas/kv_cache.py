@@ -49,7 +49,7 @@ def kv_cache(
     needed = total("needed", "bytes", work.rows(kept=True), key="kv_cache.total_bytes", convention=CONVENTION)
     views = [
         total("reserved", "bytes", work.rows(kept=False), key="kv_cache.reserved_bytes", aside=True, convention=_FULL),
-        total("per_token", "bytes", work.per_token(), key="kv_cache.bytes_per_token", aside=True),
+        work.per_token(),
         total("marginal", "bytes", work.marginal(), key="kv_cache.marginal_bytes_per_token", aside=True),
         state_bytes(model, state_dtype=state_dtype),
     ]
@@ -114,9 +114,11 @@ class _Work:
                 raise RequestError(what, "choose fp8, int8 or bf16")
 
     def tokens(self, row: CacheRow, *, kept: bool) -> Expression:
-        """How many tokens a row of that layer holds."""
+        """How many tokens a row of that layer holds, or how many entries that each stand for several."""
         if row.cross:
             return self.source
+        if row.every != 1:
+            return self.ctx // symbol("rate", row.every)
         return minimum(self.ctx, symbol("window", row.limit)) if kept and row.limit is not None else self.ctx
 
     def rows(self, *, kept: bool) -> list[Node]:
@@ -127,16 +129,34 @@ class _Work:
             for row in self.shapes
         ]
 
-    def per_token(self) -> list[Node]:
-        return [
-            leaf(row.name, "bytes", self.dtype.bytes_of(row.L * row.elements)) for row in self.shapes if not row.cross
-        ]
+    def per_token(self) -> Node:
+        """One token in every layer that caches; an estimate where its share of an entry is no whole number of bytes."""
+        rows = [self._per_token(row) for row in self.shapes if not row.cross]
+        node = total("per_token", "bytes", rows, key="kv_cache.bytes_per_token", aside=True)
+        reasons = [row.reason for row in rows if row.basis == "estimated"]
+        return node.replace(basis="estimated", reason="; ".join(reasons)) if reasons else node
+
+    def _per_token(self, row: CacheRow) -> Node:
+        size = self.dtype.bytes_of(row.L * row.elements)
+        if row.every == 1:
+            return leaf(row.name, "bytes", size)
+        whole = int(size) % row.every == 0
+        return leaf(
+            row.name,
+            "bytes",
+            size // symbol("rate", row.every),
+            note=f"a share of an entry for {row.every} tokens",
+            basis="exact" if whole else "estimated",
+            reason="" if whole else f"an entry for {row.every} tokens is no whole number of bytes for each",
+        )
 
     def marginal(self) -> list[Node]:
         rows = []
         for row in self.shapes:
             if row.limit is not None and row.limit <= int(self.ctx):
                 rows.append(leaf(row.name, "bytes", 0, note=f"its {row.limit:,} tokens are full"))
+            elif row.every != 1 and (int(self.ctx) + 1) % row.every:
+                rows.append(leaf(row.name, "bytes", 0, note=f"the next entry is complete with {row.every} tokens"))
             elif not row.cross:
                 rows.append(leaf(row.name, "bytes", self.dtype.bytes_of(row.L * row.elements)))
         return rows

@@ -6,6 +6,7 @@ from math import isqrt
 from typing import Final
 
 from txcalc.architecture import (
+    CompressedAttention,
     CrossAttention,
     Disentangled,
     FeedForward,
@@ -27,6 +28,7 @@ from txcalc.architecture import (
 )
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.letters import head_widths
+from txcalc.formulas.params_compressed import compressed_attention_params
 from txcalc.formulas.params_latent import chooser_params, latent_attention_params
 from txcalc.formulas.params_parts import linear, norm_params
 from txcalc.result import Node, leaf, times, total
@@ -62,6 +64,8 @@ def sublayer_params(sublayer: Sublayer) -> Node:
             return _cross_attention(sublayer)
         case LatentAttention():
             return latent_attention_params(sublayer)
+        case CompressedAttention():
+            return compressed_attention_params(sublayer)
         case FeedForward():
             return feed_forward_params(sublayer)
         case MixtureOfExperts():

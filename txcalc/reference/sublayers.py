@@ -13,6 +13,7 @@ from txcalc.reference.latent_attention import LatentAttention
 from txcalc.reference.linear_attention import FourierMixing, LinearAttention
 from txcalc.reference.state_space import Mamba, Mamba2
 from txcalc.reference.sublayer import Sublayer
+from txcalc.reference.support import NOT_BUILT_KINDS, unbuilt
 
 
 def make_sublayer(sublayer: arch.Sublayer) -> Sublayer:
@@ -26,6 +27,8 @@ def make_sublayer(sublayer: arch.Sublayer) -> Sublayer:
             return SelfAttention(sublayer)
         case arch.LatentAttention():
             return LatentAttention(sublayer)
+        case arch.CompressedAttention():
+            raise unbuilt(NOT_BUILT_KINDS[arch.CompressedAttention])
         case arch.CrossAttention():
             return CrossAttention(sublayer)
         case arch.FeedForward():

@@ -22,7 +22,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "other_types": "a table by task or language (ERNIE, XLM)",
     },
     arch.MixtureOfExperts: {"latent_size": "experts in a width of their own (Nemotron 3)"},
-    arch.Router: {"product_keys": "experts that are pairs of keys (Doge)"},
+    arch.Router: {"product_keys": "experts that are pairs of keys (Doge)", "hashed": "experts by token (DeepSeek-V4)"},
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},
     arch.Connector: {"merge": "patches joined four by four (Qwen)"},
@@ -33,6 +33,9 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
 NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
 
 
+NOT_BUILT_KINDS: Final[Mapping[type[Record], str]] = {arch.CompressedAttention: "compressed attention (DeepSeek-V4)"}
+
+
 def not_built(part: Record) -> None:
     """Refuse what is not built, in this part or any part of it.
 
@@ -40,14 +43,20 @@ def not_built(part: Record) -> None:
         RequestError: naming it.
     """
     for feature in _features(part):
-        raise RequestError(
-            f"the reference model does not build {feature} yet",
-            "the calculators (params, kvcache, flops) know it",
-        )
+        raise unbuilt(feature)
+
+
+def unbuilt(feature: str) -> RequestError:
+    """The refusal of what is described and not built."""
+    return RequestError(
+        f"the reference model does not build {feature} yet", "the calculators (params, kvcache, flops) know it"
+    )
 
 
 def _features(part: Record) -> Iterator[str]:
     values = vars(part)
+    if type(part) in NOT_BUILT_KINDS:
+        yield NOT_BUILT_KINDS[type(part)]
     for field, feature in NOT_BUILT.get(type(part), {}).items():
         if values[field] != part.__defaults__[field]:
             yield feature

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from txcalc.architecture import (
+    CompressedAttention,
     CrossAttention,
     Disentangled,
     FeedForward,
@@ -64,6 +65,8 @@ def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
             if sublayer.q_lora_scale != 1.0 or sublayer.kv_lora_scale != 1.0:
                 yield "scaled latents"
             yield from _position(sublayer.position)
+        case CompressedAttention():
+            yield "compressed attention"
         case CrossAttention():
             yield "cross-attention"
         case FeedForward():
@@ -128,8 +131,8 @@ def _mixture(m: MixtureOfExperts) -> Iterator[str]:
     yield from _feed_forward(m.expert)
     if m.latent_size is not None:
         yield "experts in a width of their own"
-    if m.router.product_keys:
-        yield "experts that are pairs of keys"
+    if m.router.product_keys or m.router.hashed:
+        yield "experts that are pairs of keys, or a table's"
     if m.router.scoring == "sparsemixer" or m.router.zero_experts:
         yield "sparse mixers and zero experts"
     if m.router.logit_softcap is not None or m.router.norm_order != 1.0 or m.router.correction_on_logits:
