@@ -221,6 +221,22 @@ class Similarity(Record):
     bias: bool = False
 
 
+class Prediction(Record):
+    """Multi-token prediction beside a model (DeepSeek-V3, arXiv 2412.19437, section 2.2): ``count`` blocks.
+
+    A block joins the embedding of the next token and the last hidden state, each normed, by ``projection``
+    [2 * hidden_size] -> [hidden_size], and passes them through ``layer``; embedding and head are the model's own.
+    ``norms``: the two of the input and, where there is one, that of the output. ``once``: projection and norms are
+    held once for all blocks, not by each (Qwen).
+    """
+
+    layer: Layer
+    count: int
+    projection: Projection
+    norms: tuple[Norm, ...]
+    once: bool = False
+
+
 class Model(Record):
     """Everything that decides a model's shape, and how sure we are of it.
 
@@ -235,6 +251,7 @@ class Model(Record):
     pooled_head: Head | None = None  # a second head, on the pooled vector (BERT's next sentence, ALBERT's order)
     unused: tuple[UnusedTensor, ...] = ()
     connectors: tuple[Connector, ...] = ()
+    extra: Prediction | None = None  # beside the model: in no total
     similarity: Similarity | None = None
     dtype: str | None = None
     quantization: str | None = None

@@ -9,17 +9,20 @@ from typing import Any, Final
 from txcalc.architecture import Model
 from txcalc.cards.finding import Source
 from txcalc.cli.options import add_model, add_output, changed, load_source, model_facts, title
+from txcalc.errors import RequestError
+from txcalc.expression import symbol
 from txcalc.formulas.params import params
 from txcalc.report import Answer
-from txcalc.report.components import params_section
+from txcalc.report.components import extra_section, params_section
 from txcalc.report.document import Section
-from txcalc.result import Node, total
+from txcalc.result import Node, leaf, total
 from txcalc.units import short_count
 
 EXAMPLES: Final = """\
   txcalc params llama3-8b
   txcalc params llama3-8b --explain
   txcalc params ./some/config.json --json
+  txcalc params deepseek-v3 --extra
   txcalc params ./model.safetensors --tensors
   txcalc params llama3-8b --set num_hidden_layers=16 --gqa 4
 """
@@ -28,6 +31,9 @@ EXAMPLES: Final = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL and the output options."""
     add_model(parser)
+    parser.add_argument(
+        "--extra", action="store_true", help="open what stands beside the model: multi-token-prediction blocks"
+    )
     group = parser.add_argument_group("files of weights")
     group.add_argument("--tensors", action="store_true", help="list every stored tensor: type, shape, bytes")
     add_output(parser)
@@ -38,13 +44,13 @@ def run(options: argparse.Namespace) -> Answer:
     model, source = load_source(options)
     if model is None:
         return _file_alone(source, options)
-    tree = params(model)
+    tree = _with_extra(params(model), options)
     answer = Answer(
         command="params",
         title=title(model, f"{short_count(int(tree.find('params.total').value))} parameters"),
         model=model_facts(model),
         tree=tree,
-        sections=(params_section(tree),),
+        sections=(params_section(tree), *filter(None, [extra_section(tree) if options.extra else None])),
         notes=model.notes,
         reasons=model.reasons,
     )
@@ -53,6 +59,25 @@ def run(options: argparse.Namespace) -> Answer:
     if changed(options):
         return answer.replace(notes=(*answer.notes, f"a what-if: {_base(source)} was not looked at"))
     return _with_file(answer, source, model, options)
+
+
+def _with_extra(tree: Node, options: argparse.Namespace) -> Node:
+    """The tree with ``params.with_extra``, where it is asked for and there is something to add.
+
+    Raises:
+        RequestError: there is nothing beside this model.
+    """
+    if not options.extra:
+        return tree
+    figures = tree.figures()
+    if "params.extra" not in figures:
+        raise RequestError(
+            f"{options.model}: its config names no multi-token-prediction blocks whose shape is known",
+            "leave out --extra, or name them: --set num_nextn_predict_layers=1",
+        )
+    both = symbol("total", int(figures["params.total"])) + symbol("extra", int(figures["params.extra"]))
+    node = leaf("with_extra", "parameters", both, key="params.with_extra", aside=True)
+    return tree.replace(children=(*tree.children, node))
 
 
 def _base(source: Source) -> str:

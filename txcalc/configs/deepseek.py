@@ -7,7 +7,7 @@ from math import log
 from typing import Any, Final
 
 from txcalc.architecture import LatentAttention, MixtureOfExperts, Model, Rotary, Router, YarnScaling
-from txcalc.configs import moe, rope
+from txcalc.configs import moe, prediction, rope
 from txcalc.configs.common import activation, decoder_of, pre_norm, rms_norm
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
@@ -82,11 +82,7 @@ def _deepseek_v3(r: Reader) -> Model:
 
 
 def predicted_tokens(r: Reader) -> None:
-    """Multi-token prediction (DeepSeek-V3, section 2.2): blocks beside the model, for training and drafting."""
-    if r.config.get("num_nextn_predict_layers", r.config.get("num_mtp_layers")) is not None:
-        blocks = r.integer("num_mtp_layers", minimum=0)
-        if blocks:
-            r.notes.append(f"num_nextn_predict_layers = {blocks}: multi-token-prediction blocks are not counted")
+    """Multi-token prediction (DeepSeek-V3, section 2.2): blocks beside the model, see ``prediction``."""
     r.ignore("num_nextn_predict_layers", "num_mtp_layers")
 
 
@@ -227,11 +223,13 @@ TYPES: Final = {
         defaults=DEEPSEEK_V3_DEFAULTS,
         aliases={"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
         origin="transformers 5.23 DeepseekV3Config",
+        extra=prediction.after_layers,
     ),
     "kimi_k2": ModelType(  # published with DeepSeek-V3's classes; transformers does not know the name
         build=_deepseek_v3,
         defaults=DEEPSEEK_V3_DEFAULTS,
         aliases={"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
         origin="transformers 5.23 DeepseekV3Config",
+        extra=prediction.after_layers,
     ),
 }

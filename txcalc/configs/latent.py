@@ -18,7 +18,7 @@ from txcalc.architecture import (
     Router,
     Sublayer,
 )
-from txcalc.configs import deepseek, moe
+from txcalc.configs import deepseek, moe, prediction
 from txcalc.configs.common import decoder_of, layer_kinds, pre_norm, rms_norm, swiglu
 from txcalc.configs.dense import flag_or_null
 from txcalc.configs.heads import published
@@ -230,6 +230,7 @@ TYPES: Final = {
         defaults={**_V3, **_INDEX, "max_position_embeddings": 163_840},
         aliases={**_ALIASES, "num_experts": "n_routed_experts"},
         origin="transformers 5.23 DeepseekV32Config",
+        extra=prediction.after_layers,
     ),
     "glm_moe_dsa": ModelType(
         build=_glm_moe_dsa,
@@ -241,6 +242,7 @@ TYPES: Final = {
         },
         aliases={**_ALIASES, "num_experts": "n_routed_experts"},
         origin="transformers 5.23 GlmMoeDsaConfig",
+        extra=prediction.after_layers,
     ),
     "glm4_moe_lite": ModelType(
         build=_glm4_moe_lite,
@@ -253,6 +255,7 @@ TYPES: Final = {
         },
         aliases={**_ALIASES, "head_dim": "qk_rope_head_dim"},
         origin="transformers 5.23 Glm4MoeLiteConfig",
+        extra=prediction.after_layers,
     ),
     "axk1": ModelType(
         build=_axk1,

@@ -79,8 +79,6 @@ def _nemotron_h(r: Reader) -> Model:
     r.unused("attention_bias", False)
     r.unused("sliding_window", None)
     r.unused("attention_head_dim", None, r.integer("head_dim"))
-    if r.config.get("num_nextn_predict_layers"):
-        r.notes.append("num_nextn_predict_layers: multi-token-prediction blocks are not counted")
     kinds, norm = _nemotron_kinds(r), rms_norm(r.integer("hidden_size"), r.number("layer_norm_epsilon"))
     makers: dict[str, Callable[[Reader], Sublayer]] = {
         "linear_attention": _nemotron_mixer,

@@ -16,7 +16,7 @@ from txcalc.architecture import (
     Stack,
     runs_of,
 )
-from txcalc.configs import moe
+from txcalc.configs import moe, prediction
 from txcalc.configs.common import (
     activation,
     decoder_stack,
@@ -107,8 +107,6 @@ def _decoder(r: Reader, kin: _Kin) -> Stack:
     r.ignore(*_WITHOUT_BEARING)
     r.unused("attn_output_gate", True)
     r.unused("norm_topk_prob", True)
-    if r.config.get("mtp_num_hidden_layers"):
-        r.notes.append("mtp_num_hidden_layers: multi-token-prediction blocks are not counted")
     norm = rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps"), unit_offset=True)
     kinds, mixers = gated_mixers(r)
     if kin.sparse:
@@ -128,7 +126,8 @@ def _text(kin: _Kin) -> ModelType:
             )
         return _text_model(r, r, kin)
 
-    return ModelType(build=build, defaults=kin.text, origin=f"transformers 5.23 {kin.prefix}TextConfig")
+    origin = f"transformers 5.23 {kin.prefix}TextConfig"
+    return ModelType(build=build, defaults=kin.text, origin=origin, extra=prediction.attending)
 
 
 def _text_model(r: Reader, text: Reader, kin: _Kin) -> Model:
@@ -188,7 +187,8 @@ def _whole(kin: _Kin) -> ModelType:
         return _model(r, text, (decoder, tower), head=head, connectors=(connector,))
 
     defaults = {"tie_word_embeddings": False}
-    return ModelType(build=build, defaults=defaults, origin=f"transformers 5.23 {kin.prefix}Config")
+    origin = f"transformers 5.23 {kin.prefix}Config"
+    return ModelType(build=build, defaults=defaults, origin=origin, extra=prediction.attending)
 
 
 def _class_of(r: Reader) -> str:

@@ -14,7 +14,7 @@ from txcalc.architecture import (
     Router,
     SelfAttention,
 )
-from txcalc.configs import moe, rope
+from txcalc.configs import moe, prediction, rope
 from txcalc.configs.common import (
     activation,
     decoder_of,
@@ -263,6 +263,9 @@ TYPES: Final = {
         origin="transformers 5.23 Qwen3MoeConfig",
     ),
     "qwen3_next": ModelType(
-        build=_qwen3_next, defaults=QWEN3_NEXT_DEFAULTS, origin="transformers 5.23 Qwen3NextConfig"
+        build=_qwen3_next,
+        defaults=QWEN3_NEXT_DEFAULTS,
+        origin="transformers 5.23 Qwen3NextConfig",
+        extra=prediction.attending,
     ),
 }

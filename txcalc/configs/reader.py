@@ -87,6 +87,10 @@ class Reader:
         """A whole number within bounds."""
         return self._int(name, self.raw(name), minimum, maximum)
 
+    def whole(self, name: str, value: Any, *, maximum: int) -> int:
+        """A whole number from 0 that was found elsewhere, ``name`` being its field."""
+        return self._int(name, value, 0, maximum)
+
     def optional_integer(self, name: str, *, minimum: int = 1) -> int | None:
         """A whole number, or None for null."""
         value = self.raw(name)

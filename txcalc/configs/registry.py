@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from txcalc.architecture import Model
+from txcalc.architecture import Model, Prediction
+from txcalc.configs.prediction import with_prediction
 from txcalc.configs.reader import Reader, shown
 from txcalc.errors import ModelError
 from txcalc.record import Record
@@ -20,12 +21,14 @@ class ModelType(Record):
     """How configs of one type are read.
 
     ``build`` makes the Model; ``defaults`` and ``aliases`` are the Reader's; ``origin`` says where defaults were read.
+    ``extra`` makes the blocks of multi-token prediction that a config numbers, None where their shape is not known.
     """
 
     build: Callable[[Reader], Model]
     defaults: Mapping[str, Any]
     aliases: Mapping[str, str] = {}
     origin: str = ""
+    extra: Callable[[Reader, Model, int], Prediction | None] | None = None
 
 
 _MODULES: Final = {
@@ -148,7 +151,7 @@ def architecture_of(
     """
     kind = type_of(model_type_of(config))
     reader = Reader(config, defaults=kind.defaults, aliases=kind.aliases, origin=kind.origin)
-    model = kind.build(reader)
+    model = with_prediction(kind.build(reader), reader, kind.extra)
     if must_read:
         _require_read(reader, must_read)
     if config.get("auto_map"):

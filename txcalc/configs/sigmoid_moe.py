@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txcalc.architecture import MixtureOfExperts, Model, QKNorm, Router, SelfAttention
-from txcalc.configs import deepseek, moe, rope
+from txcalc.configs import deepseek, moe, prediction, rope
 from txcalc.configs.common import (
     decoder_of,
     head_dims,
@@ -263,6 +263,7 @@ TYPES: Final = {
         },
         aliases=_V3_ALIASES,
         origin="transformers 5.23 Glm4MoeConfig",
+        extra=prediction.after_layers,
     ),
     "dots1": ModelType(
         build=_dots1,

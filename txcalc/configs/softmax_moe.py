@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from txcalc.architecture import Layer, MixtureOfExperts, Model, Router, SelfAttention
-from txcalc.configs import moe, rope
+from txcalc.configs import moe, prediction, rope
 from txcalc.configs.common import (
     activation,
     decoder_of,
@@ -219,6 +219,7 @@ TYPES: Final = {
         },
         aliases={"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
         origin="transformers 5.23 Ernie4_5_MoeConfig",
+        extra=prediction.dense_unnormed,
     ),
     "hunyuan_v1_moe": ModelType(
         build=_hunyuan_v1_moe,

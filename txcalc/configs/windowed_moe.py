@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from txcalc.architecture import MixtureOfExperts, Model, Rotary, Router, SelfAttention
-from txcalc.configs import deepseek, moe, rope
+from txcalc.configs import deepseek, moe, prediction, rope
 from txcalc.configs.common import head_dims, layer_kinds, sandwich, self_attention, swiglu, windows_of
 from txcalc.configs.heads import published
 from txcalc.configs.llama import LLAMA_DEFAULTS
@@ -283,6 +283,7 @@ TYPES: Final = {
         },
         aliases={"num_local_experts": "n_routed_experts"},
         origin="transformers 5.23 MiMoV2FlashConfig",
+        extra=prediction.windowed_dense,
     ),
     "afmoe": ModelType(
         build=_afmoe,
@@ -316,5 +317,6 @@ TYPES: Final = {
         },
         aliases={"num_experts": "num_local_experts", "num_mtp_layers": "num_nextn_predict_layers"},
         origin="transformers 5.23 MellumConfig",
+        extra=prediction.windowed_sparse,
     ),
 }  # fmt: skip

@@ -95,7 +95,9 @@ def evaluated(asked: Quantity, model: Model) -> tuple[Node, str]:
         RequestError: the model has no such figure, or it comes from running the model.
     """
     if not asked.tree:
-        raise RequestError(f"{asked.key} comes from running a model", f"txcalc {asked.key.partition('.')[0]} MODEL")
+        raise RequestError(
+            f"{asked.key} comes from running a model, or from its files", f"txcalc {asked.key.partition('.')[0]} MODEL"
+        )
     make, settings = TREES[asked.tree]
     tree: Any = make(model)
     try:

@@ -22,6 +22,7 @@ from txcalc.architecture import (
     Model,
     PatchEmbedding,
     Pooler,
+    Prediction,
     Projection,
     Residual,
     SelfAttention,
@@ -55,7 +56,8 @@ def params(model: Model) -> Node:
     head = heads_params(model.head, model.pooled_head)
     parts = [*stacks, *towers, head, similarity_params(model.similarity), unused_params(model.unused)]
     everything = total("total", "parameters", parts, key="params.total", convention=CONVENTION)
-    tree = total("params", "parameters", [everything, *_views(model, everything, head)], source=SOURCE)
+    views = [*_views(model, everything, head), extra_params(model.extra)]
+    tree = total("params", "parameters", [everything, *views], source=SOURCE)
     return tree.estimated(model.reasons)
 
 
@@ -341,6 +343,26 @@ def similarity_params(similarity: Similarity | None) -> Node | None:
     if similarity is None:
         return None
     return leaf("similarity", "parameters", symbol("scale", 1) + similarity.bias)
+
+
+def extra_params(extra: Prediction | None) -> Node | None:
+    """Blocks of multi-token prediction: beside the model, in no total; embedding and head are the model's own."""
+    if extra is None:
+        return None
+    around: list[Node | None] = [projection_params("projection", extra.projection)]
+    around += [norm_params("norm", norm) for norm in extra.norms]
+    blocks = symbol("blocks", extra.count)
+    layers = layer_params(extra.layer)
+    parts = (
+        [times("layers", "parameters", blocks, layers), total("input", "parameters", around)]
+        if extra.once
+        else [times("blocks", "parameters", blocks, [*layers, *around])]
+    )
+    return total("extra", "parameters", parts, key="params.extra", aside=True, source=PREDICTION, convention=_EXTRA)
+
+
+PREDICTION = "DeepSeek-V3 (arXiv 2412.19437), section 2.2: multi-token prediction"
+_EXTRA = "blocks that predict further tokens: not in params.total; tables shared with the model are counted there"
 
 
 def unused_params(tensors: tuple[UnusedTensor, ...]) -> Node | None:

@@ -34,6 +34,10 @@ _FLOPS: Final = "derived: a product of [m, k] and [k, n] is m n k multiply-adds 
 _SCORES: Final = "Vaswani et al. 2017 (arXiv 1706.03762), equation 1"
 _LIVE: Final = "derived: storages that are live at once, operator by operator; held against torch's allocator"
 _CARD: Final = "tests/configs/test_oracle_open.py::test_params_equal_the_recorded_truth"
+_NEXT: Final = "DeepSeek-V3 (arXiv 2412.19437), section 2.2"
+_BLOCKS: Final = "tests/configs/test_prediction.py::test_blocks_equal_transformers"
+_FILES: Final = "the headers of the files: types, shapes and places of tensors"
+_FILED: Final = "tests/stored/test_comparing.py::test_a_models_own_tensors_agree"
 _CACHE: Final = "tests/formulas/test_kv_cache.py::test_llama3_8b_by_hand"
 _RECORDED: Final = "tests/formulas/test_kv_oracle.py::test_cache_equals_the_recorded_one"
 _PAGED: Final = "tests/formulas/test_kv_cache.py::test_paging_by_hand"
@@ -70,6 +74,15 @@ _TABLE: Final = [
             ("params.non_embedding", "parameters", "all but input tables and head", _PARAMS, _CARD),
             ("params.active", "parameters", "what one token's forward pass uses", _PARAMS, _CARD),
             ("params.active_without_embedding", "parameters", "the same without input tables", _PARAMS, _CARD),
+            ("params.extra", "parameters", "multi-token-prediction blocks, which are in no total", _NEXT, _BLOCKS),
+        ),
+    ),
+    *_of(
+        "",
+        (
+            ("params.with_extra", "parameters", "params.total and params.extra together", _NEXT, _BLOCKS),
+            ("params.stored", "elements", "all elements in a file of weights, as it counts them", _FILES, _FILED),
+            ("params.stored_bytes", "bytes", "their bytes", _FILES, _FILED),
         ),
     ),
     *_of(

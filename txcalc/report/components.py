@@ -11,6 +11,7 @@ _VIEWS = {
     "params.active": "active per token",
     "params.active_without_embedding": "active, without embedding",
 }
+_EXTRA = "params.extra"
 
 
 def params_section(tree: Node) -> Section:
@@ -26,7 +27,30 @@ def params_section(tree: Node) -> Section:
             rows.append(_row(node.name, int(node.value), size, 0, flat(node)))
     rows.append(_row("total", size, size, 0, short_count(size), strong=True))
     views = [_row(_VIEWS[node.key], int(node.value), size, 0) for node in tree.children if node.key in _VIEWS]
+    views += [
+        Row(cells=("multi-token prediction, apart", f"{node.value:,}", ""), detail=flat(node))
+        for node in tree.children
+        if node.key == _EXTRA
+    ]
     return Section(columns=("component", "parameters", "share"), rows=(*rows, *views), detail="formula")
+
+
+def extra_section(tree: Node) -> Section | None:
+    """The blocks beside the model by component, and the sum of both; None where there are none."""
+    extra = next((node for node in tree.children if node.key == _EXTRA), None)
+    if extra is None:
+        return None
+    sums: dict[str, int] = {}
+    for part in extra.children:
+        for node in part.children:
+            for name, value, _ in _parts(node):
+                sums[name] = sums.get(name, 0) + value * int(part.count or 1)
+    size = int(extra.value)
+    rows = [_row(name, value, size, 0) for name, value in sums.items() if value]
+    rows.append(_row("multi-token prediction", size, size, 0, strong=True))
+    both = size + int(tree.find("params.total").value)
+    rows.append(Row(cells=("with params.total", f"{both:,}", "")))
+    return Section(columns=("beside the model", "parameters", "share"), rows=tuple(rows))
 
 
 def _stack_rows(stack: Node, size: int, *, nested: bool) -> list[Row]:
