@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tests.formulas.test_tape import LLAMA, OTHERS, llamas
 from tests.formulas.test_training import LLAMA3_8B
 from tests.oracles import torch_memory
+from txcalc.architecture import Alibi, SelfAttention
 from txcalc.cards import load
 from txcalc.configs import architecture_of
 from txcalc.errors import RequestError
 from txcalc.formulas.attention import attention, flops_curves, kinds_of, memory_curves, product_tape
 from txcalc.formulas.flops import flops
-from txcalc.formulas.memory import asked_pass
+from txcalc.formulas.memory import asked_pass, fallbacks
 from txcalc.measure.saved import saved_bytes
 from txcalc.measure.tracker import Tracker
 from txcalc.reference.backends import Backend, Product, attend
@@ -153,8 +154,68 @@ def test_two_stacks_have_three_kinds_of_attention() -> None:
     """T5: encoder and decoder over themselves, the decoder over the encoder's output of another length."""
     tree = attention(load("t5-small"), ctx=10, source_ctx=7)
     rows = {node.name: int(node.value) for node in tree.find("attention.scores").children if not node.aside}
-    assert rows["cross attention"] == 6 * 8 * 10 * 7
-    assert set(rows) == {"full attention", "cross attention"}
+    assert rows == {
+        "encoder, full attention": 6 * 8 * 10 * 10,
+        "decoder, full attention": 6 * 8 * 10 * 10,
+        "cross attention": 6 * 8 * 10 * 7,
+    }
+
+
+def test_equal_kinds_are_one_row() -> None:
+    """DeepSeek-V3's 3 dense and 58 sparse layers have the same attention."""
+    rows = [node for node in attention(load("deepseek-v3"), ctx=10).find("attention.scores").children if not node.aside]
+    assert [(row.name, row.value) for row in rows] == [("latent attention", 61 * 128 * 100)]
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "runs"),
+    [
+        ("deepseek-v3", "flash", "math: torch's flash kernel takes keys and values of one width"),
+        ("deepseek-v3", "math", ""),
+        ("gpt-oss-20b", "flash", "eager: torch's fused product has no sinks beside the scores"),
+        ("gpt-oss-20b", "math", "eager: torch's fused product has no sinks beside the scores"),
+        ("gemma-2-2b", "flash", "eager: torch's fused product has no caps on the scores"),
+        ("llama3-8b", "flash", ""),
+        ("gemma-3-27b", "flash", ""),
+    ],
+)
+def test_a_backend_that_cannot_run_says_what_does(name: str, backend: Any, runs: str) -> None:
+    """The figures are those of what runs, and say so; so does memory."""
+    tree = attention(load(name), ctx=64, backend=backend)
+    own = tree.find("attention.materialised")
+    assert own.note == (f"runs as {runs}" if runs else "")
+    if runs:
+        assert own.value == held(tree, runs.partition(":")[0])
+    asked = asked_pass(load(name), ctx=64, batch=1, backend=backend)
+    assert fallbacks(load(name), asked) == ([f"attention asked as {backend} runs as {runs}"] if runs else [])
+
+
+def test_the_reference_refuses_what_falls_back() -> None:
+    """Negative control: torch itself cannot run these products in its flash kernel."""
+    q, k, v = (torch.randn(1, 2, 8, width) for width in (6, 6, 4))
+    product = Product(q, k, v, mask="causal", scale=1.0)
+    for each in (product, product._replace(v_BKSH=k, softcap=2.0), product._replace(v_BKSH=k, sinks_N=torch.ones(2))):
+        with pytest.raises((RequestError, RuntimeError)):
+            attend(each, Backend("flash"))
+    attend(product._replace(v_BKSH=k), Backend("flash"))
+
+
+@pytest.mark.parametrize("backend", ["eager", "math", "flash"])
+def test_a_bias_of_the_scores_is_what_flash_holds(backend: Any) -> None:
+    """ALiBi: a table [N, T, T] that is there; flash makes one of its dtype with the mask in it: n squared too."""
+    config = {**LLAMA, "num_key_value_heads": 6, "torch_dtype": "bfloat16"}
+    attention_layer = architecture_of(config).main.layers[0].sublayers()[0]
+    assert isinstance(attention_layer, SelfAttention)
+    biased = attention_layer.replace(position=Alibi(max_bias=8.0))
+    asked = asked_pass(architecture_of(config), ctx=24, batch=2, backend=backend)
+    kind = next(kinds_of(architecture_of(config).main, asked, None))._replace(attention=biased)
+    plain = torch_product(config, 24, 2, torch.bfloat16, grad=False)
+    q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in plain[:3])
+    product = Product(q, k, v, mask="causal", scale=plain.scale, bias=torch.randn(1, 6, 24, 24))
+    with torch.no_grad(), Tracker((q, k, v, product.bias)) as tracker:  # type: ignore[arg-type]
+        attend(product, Backend(backend))
+    found = product_tape(kind, asked, "inference", observed=True).peak().bytes
+    assert found == tracker.peak
 
 
 def test_a_model_without_attention_is_refused() -> None:

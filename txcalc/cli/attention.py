@@ -16,6 +16,7 @@ from txcalc.report import Answer
 from txcalc.report.attention_sections import costs_section, crossing_section, held_section, scores_section
 from txcalc.report.plot import Plot, draw, svg
 from txcalc.report.write import text_width
+from txcalc.result import Node
 
 EXAMPLES: Final = """\
   txcalc attention llama3-8b --ctx 32k
@@ -31,7 +32,7 @@ CURVES: Final = {"memory": (memory_curves, "B"), "flops": (flops_curves, "FLOP")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, the context, the backend, the curves and the output options."""
     add_model(parser)
-    add_length(parser, "--ctx", f"tokens, default {DEFAULT_CTX:,}", default=DEFAULT_CTX)
+    add_length(parser, "--ctx", f"tokens, default {DEFAULT_CTX:,} or what the model takes")
     add_length(parser, "--source-ctx", "tokens of the encoder, where there is one")
     add_positive(parser, "--batch", "sequences at once (default 1)", default=1)
     parser.add_argument("--backend", choices=BACKENDS, default="flash", help="of the headline figures (default flash)")
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> Answer:
     if options.save and not options.save.lower().endswith(".svg"):
         raise UsageError(f"--save: {options.save!r} is not an SVG file", "write it as --save curves.svg")
     model = load_model(options)
+    options.ctx = options.ctx or min(DEFAULT_CTX, model.max_position_embeddings or DEFAULT_CTX)
     tree = attention(
         model,
         ctx=options.ctx,
@@ -76,20 +78,37 @@ def run(options: argparse.Namespace) -> Answer:
         window=options.window,
         source_ctx=options.source_ctx,
     )
+    asked = (f"attention over {options.ctx:,} tokens", f"batch {options.batch}", options.backend)
     sections = (scores_section(tree), held_section(tree), crossing_section(tree), costs_section(tree))
     plot = _plot(model, options)
     return Answer(
         command="attention",
-        title=title(model, f"attention over {options.ctx:,} tokens", f"batch {options.batch}", options.backend),
+        title=title(model, *asked, in_part=bool(_estimated(tree))),
         model=model_facts(model),
         tree=tree,
         facts={"inputs": {"ctx": options.ctx, "batch": options.batch, "backend": options.backend}, **_curves(plot)},
         sections=tuple(section for section in sections if section is not None),
         warnings=tuple(context_warnings(model, options.ctx)),
-        notes=model.notes,
+        notes=(*model.notes, *_fallbacks(tree)),
         reasons=model.reasons,
+        in_part=() if model.reasons else _estimated(tree),
         drawing=_drawn(plot, options),
     )
+
+
+def _fallbacks(tree: Node) -> list[str]:
+    """Backends that are not what runs, and why."""
+    names: dict[str, list[str]] = {}
+    for node in tree.children:
+        if node.note.startswith("runs as"):
+            names.setdefault(node.note, []).append(node.name.partition(":")[0])
+    return [f"{' and '.join(dict.fromkeys(found))}: {note}" for note, found in names.items()]
+
+
+def _estimated(tree: Node) -> tuple[str, ...]:
+    """Why what the headline's backend holds or keeps is an estimate."""
+    parts = (tree.find(f"attention.{name}") for name in ("materialised", "saved_for_backward"))
+    return tuple(dict.fromkeys(f"{part.name}: {part.reason}" for part in parts if part.basis == "estimated"))
 
 
 def _plot(model: Model, options: argparse.Namespace) -> Plot | None:

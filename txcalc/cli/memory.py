@@ -19,7 +19,7 @@ from txcalc.cli.options import (
 from txcalc.errors import RequestError, UsageError
 from txcalc.formulas.dtypes import DTYPES, config_dtype
 from txcalc.formulas.lora import parse_lora
-from txcalc.formulas.memory import memory
+from txcalc.formulas.memory import asked_pass, fallbacks, memory
 from txcalc.formulas.model_states import OPTIMIZERS, RECIPES
 from txcalc.formulas.tape.walk import BACKENDS
 from txcalc.formulas.training import RECOMPUTES, Training, training_memory
@@ -51,7 +51,7 @@ _INFERENCE_ONLY: Final = ("kv_dtype", "group_size", "phase", "batched_tokens", "
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, the workload of inference or training, a budget, and the output options."""
     add_model(parser)
-    add_length(parser, "--ctx", f"tokens of each sequence, default {DEFAULT_CTX:,}")
+    add_length(parser, "--ctx", f"tokens of each sequence, default {DEFAULT_CTX:,} or what the model takes")
     add_length(parser, "--seq", "the same as --ctx")
     add_positive(parser, "--batch", "sequences at once (default 1)", default=1)
     parser.add_argument("--backend", choices=BACKENDS, default="flash", help="attention (default flash)")
@@ -102,9 +102,9 @@ def run(options: argparse.Namespace) -> Answer:
         title=_title(model, options, in_part=bool(in_part)),
         model=model_facts(model),
         tree=tree,
-        facts={"inputs": _inputs(options), **_fits(needed, budget)},
+        facts={"inputs": _inputs(model, options), **_fits(needed, budget)},
         sections=_sections(tree, options, needed, budget),
-        warnings=tuple(context_warnings(model, _length(options))),
+        warnings=tuple(context_warnings(model, _length(model, options))),
         notes=(*model.notes, *_notes(model, options)),
         reasons=model.reasons,
         in_part=in_part,
@@ -130,15 +130,17 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--fit and --gpu both name a budget", "give one of them")
 
 
-def _length(options: argparse.Namespace) -> int:
-    length: int = options.ctx or options.seq or DEFAULT_CTX
+def _length(model: Model, options: argparse.Namespace) -> int:
+    """As asked for, else a default within the model's positions."""
+    longest = min(DEFAULT_CTX, model.max_position_embeddings or DEFAULT_CTX)
+    length: int = options.ctx or options.seq or longest
     return length
 
 
 def _inference(model: Model, options: argparse.Namespace) -> Node:
     return memory(
         model,
-        ctx=_length(options),
+        ctx=_length(model, options),
         batch=options.batch,
         dtype=options.dtype,
         kv_dtype=options.kv_dtype,
@@ -160,7 +162,7 @@ def _kept(text: str) -> tuple[str, str]:
 
 def _training(model: Model, options: argparse.Namespace) -> Node:
     asked = Training(
-        seq=_length(options),
+        seq=_length(model, options),
         batch=options.batch,
         grad_accum=options.grad_accum or 1,
         recipe=options.precision,
@@ -211,7 +213,7 @@ def _sections(tree: Node, options: argparse.Namespace, needed: int, budget: int 
 
 
 def _title(model: Model, options: argparse.Namespace, *, in_part: bool) -> str:
-    length = f"{_length(options):,} tokens"
+    length = f"{_length(model, options):,} tokens"
     if options.train:
         recipe = options.precision or config_dtype(model.dtype).name
         how = (f"training, {length}", f"batch {options.batch}", recipe, options.optimizer or "adamw")
@@ -220,10 +222,10 @@ def _title(model: Model, options: argparse.Namespace, *, in_part: bool) -> str:
     return title(model, f"inference, {length}", f"batch {options.batch}", weights, options.backend, in_part=in_part)
 
 
-def _inputs(options: argparse.Namespace) -> dict[str, Any]:
+def _inputs(model: Model, options: argparse.Namespace) -> dict[str, Any]:
     names = ("batch", "backend", "keep", "dropout", *_TRAIN_ONLY, *_INFERENCE_ONLY)
     given = {name: getattr(options, name) for name in names}
-    inputs = {"phase": "train" if options.train else options.phase or "prefill", "ctx": _length(options)}
+    inputs = {"phase": "train" if options.train else options.phase or "prefill", "ctx": _length(model, options)}
     return {**{name: value for name, value in given.items() if value not in (None, False, [])}, **inputs}
 
 
@@ -239,6 +241,10 @@ def _notes(model: Model, options: argparse.Namespace) -> list[str]:
     notes = []
     if options.train:
         notes.append("one device: sharding over devices is out of scope, nothing here is divided")
+    asked = asked_pass(model, ctx=_length(model, options), batch=options.batch, backend=options.backend)
+    notes += fallbacks(model, asked.replace(dropout=options.dropout, cuda=options.cuda))
+    if any(stack.role in ("vision", "audio") and stack is not model.main for stack in model.stacks):
+        notes.append("weights of towers are counted; no image or sound runs through them here")
     if model.quantization and not options.dtype and not options.train:
         notes.append(f"the config says its weights are stored by {model.quantization}: --dtype names a format")
     return notes

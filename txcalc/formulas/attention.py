@@ -7,7 +7,7 @@ al. 2017, equation 1); a fused kernel computes it in tiles and never holds it (D
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from txcalc.architecture import (
     CompressedAttention,
@@ -29,9 +29,10 @@ from txcalc.formulas.memory import asked_pass, store_rows
 from txcalc.formulas.params_sublayers import sublayer_params
 from txcalc.formulas.score_pairs import score_pairs
 from txcalc.formulas.sequence_costs import sequence_costs
-from txcalc.formulas.tape.attention import is_dense
+from txcalc.formulas.tape.attention import bias_width, fallback, is_dense
 from txcalc.formulas.tape.core import Mode, Tape
 from txcalc.formulas.tape.products import Product, attend
+from txcalc.formulas.tape.support import product_unknown
 from txcalc.formulas.tape.walk import BACKENDS, Backend, Pass, Walk
 from txcalc.formulas.workload import require_positive
 from txcalc.result import Node, leaf, total
@@ -74,10 +75,10 @@ def attention(
     asked = asked_pass(model, ctx=ctx, batch=batch, backend=backend)
     if any(isinstance(each, CompressedAttention) for each in _sublayers(model)):
         raise RequestError("the scores of compressed attention are not told apart here yet", "txcalc flops counts them")
-    kinds = [kind for stack in _text(model) for kind in kinds_of(stack, asked, source_ctx)]
+    kinds = _all_kinds(model, asked, source_ctx)
     if not kinds:
         raise RequestError(f"{model.name} has no attention, so no scores", "txcalc flops tells what its mixers cost")
-    widest = max(kinds, key=lambda kind: int(kind.N))
+    widest = max(kinds, key=lambda kind: (int(kind.N), int(kind.pairs)))
     parts = [
         _scores(kinds, widest, asked),
         *_bytes(kinds, asked),
@@ -87,6 +88,20 @@ def attention(
         sequence_costs(widest.attention, T=asked.T, window=window),
     ]
     return total("attention", "scores", parts, source=SOURCE).estimated(model.reasons)
+
+
+def _all_kinds(model: Model, asked: Pass, source_ctx: int | None) -> list[Kind]:
+    """Every kind of attention, equal ones together; of several stacks each says which is its own."""
+    stacks = _text(model)
+    found: dict[tuple[object, ...], Kind] = {}
+    for stack in stacks:
+        for kind in kinds_of(stack, asked, source_ctx):
+            own = len(stacks) > 1 and not isinstance(kind.attention, CrossAttention)
+            name = f"{stack.role}, {kind.name}" if own else kind.name
+            key = (name, int(kind.N), int(kind.H), int(kind.Hv), int(kind.pairs), kind.attention)
+            before = found[key].layers if key in found else 0
+            found[key] = kind._replace(name=name, layers=kind.layers + before)
+    return list(found.values())
 
 
 def _text(model: Model) -> list[Stack]:
@@ -172,28 +187,35 @@ def _held(kind: Kind, asked: Pass) -> list[Node]:
 
 
 def _backend(kind: Kind, asked: Pass, backend: Backend) -> list[Node]:
-    live = product_tape(kind, asked.replace(backend=backend), "inference").peak()
-    tape = product_tape(kind, asked.replace(backend=backend), "training")
+    asked_here = asked.replace(backend=backend)
+    live = product_tape(kind, asked_here, "inference").peak()
+    tape = product_tape(kind, asked_here, "training")
     chosen = backend == asked.backend
+    runs = fallback(asked_here, kind.attention)
+    shared: dict[str, Any] = {"aside": True, "source": HELD, "note": f"runs as {runs}" if runs else ""}
     held = total(
         f"{backend}: live at once in one layer",
         "bytes",
         store_rows(live.stores),
         key="attention.materialised" if chosen else "",
-        aside=True,
-        source=HELD,
-        convention="the product alone: beside queries, keys and values, its output included",
+        convention=f"{kind.name}, the product alone: beside queries, keys and values, its output included",
+        **shared,
     )
     kept = total(
         f"{backend}: kept for the backward pass by one layer",
         "bytes",
         store_rows(tape.kept()),
         key="attention.saved_for_backward" if chosen else "",
-        aside=True,
-        source=HELD,
-        convention="beside queries, keys and values",
+        convention=f"{kind.name}: beside queries, keys and values",
+        **shared,
     )
-    return [held, kept]
+    return [_judged(held, kind, training=False), _judged(kept, kind, training=True)]
+
+
+def _judged(node: Node, kind: Kind, *, training: bool) -> Node:
+    """An estimate where the product has something that no walk covers."""
+    unknown = product_unknown(kind.attention, training=training)
+    return node.estimated((f"no memory formula yet for {', '.join(unknown)}",) if unknown else ())
 
 
 def product_tape(kind: Kind, asked: Pass, mode: Mode, *, observed: bool = False) -> Tape:
@@ -208,6 +230,7 @@ def product_tape(kind: Kind, asked: Pass, mode: Mode, *, observed: bool = False)
     if isinstance(a, SelfAttention):
         asked_product = asked_product._replace(
             dense=is_dense(asked, a),
+            bias=bias_width(a),
             softcap=a.softcap is not None,
             sinks=a.sinks,
             turned=isinstance(a.position, Rotary),
@@ -308,7 +331,7 @@ def memory_curves(model: Model, contexts: Sequence[int]) -> dict[str, list[int]]
     curves: dict[str, list[int]] = {name: [] for name in (*BACKENDS, "KV cache, all layers")}
     for ctx in contexts:
         asked = asked_pass(model, ctx=ctx, batch=1, backend="flash")
-        widest = max((k for stack in _text(model) for k in kinds_of(stack, asked, None)), key=lambda k: int(k.N))
+        widest = max(_all_kinds(model, asked, None), key=lambda kind: (int(kind.N), int(kind.pairs)))
         for name in BACKENDS:
             curves[name].append(product_tape(widest, asked.replace(backend=name), "inference").peak().bytes)
         cache = kv_cache(model, ctx=ctx).find("kv_cache.total_bytes")

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from txcalc.architecture import Model, Stack, TokenEmbedding
+from txcalc.architecture import LatentAttention, Model, SelfAttention, Stack, TokenEmbedding
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.allowances import allowances
 from txcalc.formulas.dtypes import config_dtype
 from txcalc.formulas.guessed_activations import widest_outputs
 from txcalc.formulas.kv_cache import kv_cache
+from txcalc.formulas.tape.attention import fallback
 from txcalc.formulas.tape.core import Store
 from txcalc.formulas.tape.moments import Moment, pass_moments
 from txcalc.formulas.tape.parts import head_peak
@@ -99,6 +100,18 @@ def asked_pass(
     return Pass(B=symbol("B", batch), T=T, S=T, precision=precision, backend=backend)
 
 
+def fallbacks(model: Model, asked: Pass) -> list[str]:
+    """Where another attention backend runs than the one that is asked for, in words."""
+    attentions = (
+        each
+        for layer in model.main.layers
+        for each in layer.sublayers()
+        if isinstance(each, SelfAttention | LatentAttention)
+    )
+    found = dict.fromkeys(fallback(asked, each) for each in attentions)
+    return [f"attention asked as {asked.backend} runs as {text}" for text in found if text]
+
+
 def _cache(model: Model, *, ctx: int, batch: int, kv_dtype: str | None, source_ctx: int | None) -> list[Node]:
     found = kv_cache(model, ctx=ctx, batch=batch, kv_dtype=kv_dtype, source_ctx=source_ctx)
     needed = found.find("kv_cache.total_bytes").replace(name="kv_cache", key="memory.kv_cache", note=found.convention)
@@ -127,7 +140,7 @@ def _activations(model: Model, asked: Pass) -> tuple[Node, list[Node]]:
     stack = model.main
     reasons = why_estimated(stack, training=False)
     if reasons and not _walkable(stack):
-        guess = _guess(stack, asked)
+        guess = _guess(model, asked)
         return guess.replace(basis="estimated", reason="; ".join(reasons), aside=True), []
     moments = pass_moments(stack, model.head, asked, last=stack.role == "decoder")
     highest = max(moments, key=lambda moment: moment.bytes)
@@ -200,8 +213,11 @@ def _per_token(moment: Moment, asked: Pass) -> list[Node]:
     ]
 
 
-def _guess(stack: Stack, asked: Pass) -> Node:
-    """The stream twice and every matrix's output of the widest layer: a rough size where no walk exists."""
+def _guess(model: Model, asked: Pass) -> Node:
+    """The stream twice and every matrix's output of the widest layer of its stacks, both of T tokens: a rough size
+    where no walk exists."""
     n, width = asked.B * asked.T, asked.precision.compute
-    channels = 2 * symbol("D", stack.hidden_size) + symbol("outputs", max(map(widest_outputs, stack.layers)))
+    stacks = [stack for stack in model.stacks if stack.role in ("decoder", "encoder")] or [model.main]
+    outputs = max(widest_outputs(layer) for stack in stacks for layer in stack.layers)
+    channels = 2 * symbol("D", max(stack.hidden_size for stack in stacks)) + symbol("outputs", outputs)
     return leaf("activations", "bytes", n * channels * width, key="memory.activations")

@@ -15,7 +15,7 @@ from txcalc.formulas.letters import head_widths
 from txcalc.result import Node, Unit, leaf, total
 
 SOURCE: Final = "Vaswani et al. 2017 (arXiv 1706.03762), table 1"
-WINDOW, GLOBALS, KERNEL = 4096, 64, 4  # where the model has none of its own
+WINDOW, GLOBALS, KERNEL = 1024, 64, 4  # where the model has none of its own
 
 
 def sequence_costs(
@@ -23,16 +23,16 @@ def sequence_costs(
 ) -> Node:
     """A row for each way to mix T tokens: FLOPs, steps one after the other, longest path, elements kept of the past."""
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
-    H, Hv, K = _widths(a)
+    H, Hv, kept = _widths(a)
     W = symbol("window", window or getattr(a, "window", None) or WINDOW)
     near, g, k = minimum(T, W), symbol("global_tokens", GLOBALS), symbol("kernel", KERNEL)
-    each, kept = 2 * N * (H + Hv), K * (H + Hv)
+    each = 2 * N * (H + Hv)
     one = exact(1)
     rows = [
         _row("self-attention", "n^2 d", T * T * each, one, one, T * kept),
         _row("sliding window", "w n d", T * near * each, one, ceil_div(T, W), near * kept),
-        _row("local with global tokens", "(w + g) n d", T * (near + 2 * g) * each, one, exact(2), (near + g) * kept),
-        _row("linear attention", "n d^2 / heads", 4 * T * N * H * Hv, one, one, N * H * Hv),
+        _row("local with global tokens", "(w+g) n d", T * (near + 2 * g) * each, one, exact(2), (near + g) * kept),
+        _row("linear attention", "n d^2 / h", 4 * T * N * H * Hv, one, one, N * H * Hv),
         _row("recurrent (LSTM)", "n d^2", 16 * T * D * D, T, T, 2 * D),
         _row("convolution", "k n d^2", 2 * k * T * D * D, one, ceil_div(T, k), (k - 1) * D),
     ]
@@ -47,12 +47,13 @@ def sequence_costs(
 
 
 def _widths(a: SelfAttention | LatentAttention | CrossAttention) -> tuple[Expression, Expression, Expression]:
-    """(query width, value width, heads that are kept) of one layer."""
+    """(query width, value width, elements that a token leaves behind) of one layer."""
     if isinstance(a, LatentAttention):
-        H = symbol("qk_nope_head_dim", a.qk_nope_head_dim) + symbol("qk_rope_head_dim", a.qk_rope_head_dim)
-        return H, symbol("v_head_dim", a.v_head_dim), symbol("N", a.num_attention_heads)
+        rope = symbol("qk_rope_head_dim", a.qk_rope_head_dim)
+        H, Hv = symbol("qk_nope_head_dim", a.qk_nope_head_dim) + rope, symbol("v_head_dim", a.v_head_dim)
+        return H, Hv, symbol("kv_lora_rank", a.kv_lora_rank) + rope
     H, Hv = head_widths(a.head_dim, a.v_head_dim)
-    return H, Hv, symbol("K", a.num_key_value_heads)
+    return H, Hv, symbol("K", a.num_key_value_heads) * (H + Hv)
 
 
 def _row(name: str, order: str, operations: Expression, steps: Expression, path: Expression, state: Expression) -> Node:

@@ -32,6 +32,8 @@ SOURCE: Final = "derived: storages that are live at once in a training step; hel
 RECOMPUTES: Final = ("none", "selective", "full")
 _DATA: Final = "in the backward pass of experts what is live depends on which tokens they get; taken as one expert"
 
+_CUDA: Final = "what CUDA's kernels keep is taken from their sources and was not measured"
+
 
 class Training(Record):
     """How training is done.
@@ -89,7 +91,7 @@ class _Work:
         tied = head.tied and asked.lora is None
         self.trained = [*self._trained(self.step.embedding, *self.step.layers), *self._tail(tied)]
         mixed = any(depends_on_data(layer) for layer in model.main.layers)
-        self.reasons = (_DATA,) if mixed else ()
+        self.reasons = (_DATA,) * mixed + (_CUDA,) * asked.cuda
 
     def _pass(self) -> Pass:
         asked = self.asked

@@ -32,17 +32,22 @@ def _count(name: str, node: Node, *, depth: int = 0, strong: bool = False) -> Ro
 
 def held_section(tree: Node) -> Section:
     """What each backend holds of one layer's product."""
-    rows = []
+    rows, heading = [], ""
     for node in tree.children:
         backend, colon, what = node.name.partition(": ")
         if not colon:
             continue
+        runs = node.note.removeprefix("runs as ").partition(":")[0]
+        backend = f"{backend} (runs as {runs})" if runs else backend
+        heading = f"product of a layer: {node.convention.partition(', the product')[0].partition(':')[0]}"
         largest = max(node.children, key=lambda child: child.value, default=None)
         detail = f"most of it: {largest.name}, {largest.formula()}" if largest is not None else ""
-        cells = (f"{backend}, {what.replace(' in one layer', '').replace(' by one layer', '')}", f"{node.value:,}")
+        what = what.replace(" in one layer", "").replace(" by one layer", "")
+        estimated = ", estimated" if node.basis == "estimated" else ""
+        cells = (f"{backend}, {what}{estimated}", f"{node.value:,}")
         strong = node.key in ("attention.materialised", "attention.saved_for_backward")
         rows.append(Row(cells=(*cells, binary_bytes(node.value)), strong=strong, detail=detail))
-    return Section(columns=("one layer's product", "bytes", ""), rows=tuple(rows), detail="of it")
+    return Section(columns=(heading, "bytes", ""), rows=tuple(rows), detail="of it")
 
 
 def crossing_section(tree: Node) -> Section | None:
@@ -62,6 +67,11 @@ def costs_section(tree: Node) -> Section:
     rows = []
     for node in table.children:
         steps, path, state = (f"{child.value:,}" for child in node.children)
-        rows.append(Row(cells=(node.name, short_flops(node.value), steps, path, state), detail=node.note))
+        order = node.note.removeprefix("O(").removesuffix(")")
+        cells = (f"{_SHORT.get(node.name, node.name)}, {order}", short_flops(node.value), steps, path, state)
+        rows.append(Row(cells=cells, detail=node.formula()))
     columns = ("one layer, one sequence", "operations", "steps", "path", "state")
-    return Section(columns=columns, rows=tuple(rows), detail="order")
+    return Section(columns=columns, rows=tuple(rows), detail="formula")
+
+
+_SHORT = {"local with global tokens": "local and global"}

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from txcalc.architecture import Alibi, LatentAttention, Norm, QKNorm, RelativeBias, Rotary, SelfAttention
+from txcalc.architecture import (
+    Alibi,
+    CrossAttention,
+    LatentAttention,
+    Norm,
+    QKNorm,
+    RelativeBias,
+    Rotary,
+    SelfAttention,
+)
 from txcalc.expression import Expression, minimum, symbol
 from txcalc.formulas.letters import head_widths
 from txcalc.formulas.tape import operators as ops
 from txcalc.formulas.tape.core import Value
-from txcalc.formulas.tape.products import Product, attend, flattened
+from txcalc.formulas.tape.products import Product, attend, flattened, runs_as
 from txcalc.formulas.tape.walk import Pass, Walk
 
 
@@ -33,7 +42,7 @@ def self_attention(w: Walk, a: SelfAttention, x: Value) -> Value:
         w,
         asked._replace(
             dense=is_dense(w.asked, a),
-            bias=_bias(a),
+            bias=bias_width(a),
             softcap=a.softcap is not None,
             sinks=a.sinks,
             turned=isinstance(a.position, Rotary),
@@ -118,7 +127,20 @@ def is_dense(asked: Pass, a: SelfAttention) -> bool:
     return (reach is not None and reach < T) or (a.chunk is not None and a.chunk < T) or int(asked.S) != T > 1
 
 
-def _bias(a: SelfAttention) -> int:
+def fallback(asked: Pass, a: SelfAttention | LatentAttention | CrossAttention) -> str:
+    """``math: why`` where another backend runs than the one that is asked for, else nothing."""
+    if isinstance(a, LatentAttention):
+        softcap, sinks, same = False, False, a.qk_nope_head_dim + a.qk_rope_head_dim == a.v_head_dim
+    elif isinstance(a, CrossAttention):
+        softcap, sinks, same = False, False, a.head_dim == a.v_head_dim
+    else:
+        softcap, sinks, same = a.softcap is not None, a.sinks, a.head_dim == a.v_head_dim
+    backend, why = runs_as(asked, softcap=softcap, sinks=sinks, same_width=same)
+    return f"{backend}: {why}" if why else ""
+
+
+def bias_width(a: SelfAttention) -> int:
+    """Bytes an element of a table that is added to the scores; 0 without one."""
     return 4 if isinstance(a.position, Alibi | RelativeBias) else 0
 
 

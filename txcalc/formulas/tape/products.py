@@ -11,7 +11,7 @@ from typing import NamedTuple
 from txcalc.expression import Expression
 from txcalc.formulas.tape import operators as ops
 from txcalc.formulas.tape.core import Value
-from txcalc.formulas.tape.walk import Walk
+from txcalc.formulas.tape.walk import Backend, Pass, Walk
 
 
 class Product(NamedTuple):
@@ -58,7 +58,7 @@ def attend(w: Walk, p: Product) -> tuple[Value, bool]:
     """
     if p.grouped and int(p.T) == 1 and not p.bias:
         p = p._replace(N=p.K, T=p.N // p.K, causal=False)
-    by_token = _fused(w, p)
+    by_token = _backend(w, p) == "flash"
     if not w.asked.recompute_scores or w.tape.mode == "inference":
         return _product(w, p), by_token
     states = w.generator_states()
@@ -68,15 +68,29 @@ def attend(w: Walk, p: Product) -> tuple[Value, bool]:
     return out, by_token
 
 
-def _fused(w: Walk, p: Product) -> bool:
-    only_eager = w.asked.backend == "eager" or p.softcap or p.sinks
-    return not only_eager and w.asked.backend == "flash" and not w.asked.dropout and int(p.H) == int(p.Hv)
+def runs_as(asked: Pass, *, softcap: bool, sinks: bool, same_width: bool) -> tuple[Backend, str]:
+    """(the backend that really runs, why it is not the one asked for)."""
+    if asked.backend != "eager" and (softcap or sinks):
+        return "eager", f"torch's fused product has no {'caps on' if softcap else 'sinks beside'} the scores"
+    if asked.backend == "flash" and not same_width:
+        return "math", "torch's flash kernel takes keys and values of one width"
+    if asked.backend == "flash" and asked.dropout and not asked.cuda:
+        return "math", "torch's flash kernel on the CPU has no dropout"
+    return asked.backend, ""
+
+
+def _backend(w: Walk, p: Product) -> Backend:
+    return runs_as(w.asked, softcap=p.softcap, sinks=p.sinks, same_width=int(p.H) == int(p.Hv))[0]
 
 
 def _product(w: Walk, p: Product) -> Value:
-    if w.asked.backend == "eager" or p.softcap or p.sinks:
-        return eager(w, p)
-    return flash(w, p) if _fused(w, p) else math(w, p)
+    match _backend(w, p):
+        case "eager":
+            return eager(w, p)
+        case "math":
+            return math(w, p)
+        case "flash":
+            return flash(w, p)
 
 
 def flattened(w: Walk, out: Value, heads: Expression, by_token: bool) -> Value:

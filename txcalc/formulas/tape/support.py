@@ -53,6 +53,11 @@ def depends_on_data(layer: Layer) -> bool:
     return any(isinstance(sublayer, MixtureOfExperts) for sublayer in layer.sublayers())
 
 
+def product_unknown(a: Sublayer, *, training: bool) -> tuple[str, ...]:
+    """What the attention product itself has that no walk covers, whatever stands around it."""
+    return () if isinstance(a, CrossAttention) else tuple(dict.fromkeys(_reasons(a, training)))
+
+
 def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
     match sublayer:
         case SelfAttention():
