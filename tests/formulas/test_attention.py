@@ -154,11 +154,21 @@ def test_two_stacks_have_three_kinds_of_attention() -> None:
     """T5: encoder and decoder over themselves, the decoder over the encoder's output of another length."""
     tree = attention(load("t5-small"), ctx=10, source_ctx=7)
     rows = {node.name: int(node.value) for node in tree.find("attention.scores").children if not node.aside}
+    assert tree.find("attention.scores_per_head").value == 10 * 10  # the decoder's over itself
     assert rows == {
-        "encoder, full attention": 6 * 8 * 10 * 10,
+        "encoder, full attention": 6 * 8 * 7 * 7,
         "decoder, full attention": 6 * 8 * 10 * 10,
         "cross attention": 6 * 8 * 10 * 7,
     }
+
+
+def test_an_encoder_of_one_length_keeps_it() -> None:
+    """Whisper's encoder sees 1,500 positions, whatever is written: tiny's 4 layers of 6 heads."""
+    whisper = {"model_type": "whisper", "d_model": 384, "encoder_layers": 4, "decoder_layers": 4}
+    whisper |= {"encoder_attention_heads": 6, "decoder_attention_heads": 6}
+    tree = attention(architecture_of(whisper), ctx=10)
+    rows = [int(node.value) for node in tree.find("attention.scores").children if not node.aside]
+    assert rows == [24 * 1500 * 1500, 24 * 10 * 10, 24 * 10 * 1500]
 
 
 def test_equal_kinds_are_one_row() -> None:

@@ -34,7 +34,7 @@ from txcalc.formulas.tape.core import Mode, Tape
 from txcalc.formulas.tape.products import Product, attend
 from txcalc.formulas.tape.support import product_unknown
 from txcalc.formulas.tape.walk import BACKENDS, Backend, Pass, Walk
-from txcalc.formulas.workload import require_positive
+from txcalc.formulas.workload import require_positive, source_length
 from txcalc.result import Node, leaf, total
 
 SOURCE: Final = "Vaswani et al. 2017 (arXiv 1706.03762), equation 1: one score a query, key and head"
@@ -43,7 +43,10 @@ Attention = SelfAttention | LatentAttention | CrossAttention
 
 
 class Kind(NamedTuple):
-    """Layers with the same attention: how many, and its heads. ``pairs``: what the masks keep of the whole square."""
+    """Layers with the same attention: how many, its heads, T queries against S keys.
+
+    ``pairs``: what the masks keep of the whole square.
+    """
 
     name: str
     layers: int
@@ -51,7 +54,14 @@ class Kind(NamedTuple):
     N: Expression
     H: Expression
     Hv: Expression
+    T: Expression
+    S: Expression
     pairs: Expression
+
+    @property
+    def square(self) -> Expression:
+        """Pairs of one head, masked or not."""
+        return self.T * self.S
 
 
 def attention(
@@ -78,30 +88,47 @@ def attention(
     kinds = _all_kinds(model, asked, source_ctx)
     if not kinds:
         raise RequestError(f"{model.name} has no attention, so no scores", "txcalc flops tells what its mixers cost")
-    widest = max(kinds, key=lambda kind: (int(kind.N), int(kind.pairs)))
+    widest = _widest(model, kinds)
     parts = [
         _scores(kinds, widest, asked),
         *_bytes(kinds, asked),
         *_held(widest, asked),
         *_crossing(model, kinds),
-        *_share(model, ctx),
-        sequence_costs(widest.attention, T=asked.T, window=window),
+        *_share(model, ctx, source_ctx),
+        sequence_costs(widest.attention, T=widest.T, window=window),
     ]
     return total("attention", "scores", parts, source=SOURCE).estimated(model.reasons)
 
 
 def _all_kinds(model: Model, asked: Pass, source_ctx: int | None) -> list[Kind]:
     """Every kind of attention, equal ones together; of several stacks each says which is its own."""
-    stacks = _text(model)
+    stacks, source = _text(model), source_length(model, int(asked.S), source_ctx)
     found: dict[tuple[object, ...], Kind] = {}
     for stack in stacks:
-        for kind in kinds_of(stack, asked, source_ctx):
+        for kind in kinds_of(stack, _of_stack(model, stack, asked, source), source):
             own = len(stacks) > 1 and not isinstance(kind.attention, CrossAttention)
             name = f"{stack.role}, {kind.name}" if own else kind.name
             key = (name, int(kind.N), int(kind.H), int(kind.Hv), int(kind.pairs), kind.attention)
             before = found[key].layers if key in found else 0
             found[key] = kind._replace(name=name, layers=kind.layers + before)
     return list(found.values())
+
+
+def _widest(model: Model, kinds: list[Kind]) -> Kind:
+    """The kind that a layer's figures are of: of the main stack over itself, with most heads, with most pairs."""
+    own = {each for layer in model.main.layers for each in layer.sublayers()}
+
+    def rank(kind: Kind) -> tuple[bool, bool, int, int]:
+        over_itself = not isinstance(kind.attention, CrossAttention)
+        return over_itself, kind.attention in own, int(kind.N), int(kind.pairs)
+
+    return max(kinds, key=rank)
+
+
+def _of_stack(model: Model, stack: Stack, asked: Pass, source: int | None) -> Pass:
+    """The pass of that stack: an encoder has a length of its own, and so has an input of one length."""
+    length = stack.fixed_length if stack is model.main else source
+    return asked if length is None else asked.replace(T=symbol("T", length), S=symbol("T", length))
 
 
 def _text(model: Model) -> list[Stack]:
@@ -115,19 +142,21 @@ def _sublayers(model: Model) -> Iterator[Sublayer]:
 def kinds_of(stack: Stack, asked: Pass, source_ctx: int | None) -> Iterator[Kind]:
     """The attention of each layer description of a stack."""
     source = symbol("S_source", source_ctx or int(asked.S))
+    T, S = asked.T, asked.S
     for layer, count in zip(stack.layers, stack.counts(), strict=True):
         for a in layer.sublayers():
             match a:
                 case SelfAttention():
                     H, Hv = head_widths(a.head_dim, a.v_head_dim)
-                    yield Kind(_name(a), count, a, symbol("N", a.num_attention_heads), H, Hv, _pairs(a, asked))
+                    yield Kind(_name(a), count, a, symbol("N", a.num_attention_heads), H, Hv, T, S, _pairs(a, asked))
                 case LatentAttention():
                     H = symbol("qk_nope_head_dim", a.qk_nope_head_dim) + symbol("qk_rope_head_dim", a.qk_rope_head_dim)
                     N, Hv = symbol("N", a.num_attention_heads), symbol("v_head_dim", a.v_head_dim)
-                    yield Kind("latent attention", count, a, N, H, Hv, _pairs(a, asked))
+                    yield Kind("latent attention", count, a, N, H, Hv, T, S, _pairs(a, asked))
                 case CrossAttention():
                     H, Hv = head_widths(a.head_dim, a.v_head_dim)
-                    yield Kind("cross attention", count, a, symbol("N", a.num_attention_heads), H, Hv, asked.T * source)
+                    N = symbol("N", a.num_attention_heads)
+                    yield Kind("cross attention", count, a, N, H, Hv, T, source, T * source)
                 case _:
                     pass
 
@@ -142,21 +171,14 @@ def _pairs(a: SelfAttention | LatentAttention, asked: Pass) -> Expression:
     return score_pairs(work, causal=a.causal, window=a.window, chunk=chunk)
 
 
-def _square(kind: Kind, asked: Pass) -> Expression:
-    """Pairs of one head: the whole square, or target by source."""
-    return kind.pairs if isinstance(kind.attention, CrossAttention) else asked.T * asked.S
-
-
 # ---- scores ---------------------------------------------------------------------------------------------------------
 
 
 def _scores(kinds: list[Kind], widest: Kind, asked: Pass) -> Node:
     """All scores of the model, and the steps there: a head, a layer."""
-    rows = [
-        leaf(kind.name, "scores", asked.B * symbol("L", kind.layers) * kind.N * _square(kind, asked)) for kind in kinds
-    ]
+    rows = [leaf(kind.name, "scores", asked.B * symbol("L", kind.layers) * kind.N * kind.square) for kind in kinds]
     kept = [leaf(kind.name, "scores", asked.B * symbol("L", kind.layers) * kind.N * kind.pairs) for kind in kinds]
-    square = _square(widest, asked)
+    square = widest.square
     views = [
         leaf("per_head", "scores", square, key="attention.scores_per_head", aside=True),
         leaf("per_layer", "scores", asked.B * widest.N * square, key="attention.scores_per_layer", aside=True),
@@ -169,7 +191,7 @@ def _scores(kinds: list[Kind], widest: Kind, asked: Pass) -> Node:
 def _bytes(kinds: list[Kind], asked: Pass) -> list[Node]:
     """The score matrices as bytes, of one layer and of all, in each dtype."""
     own = asked.precision.compute
-    count = sum(int(asked.B) * kind.layers * int(kind.N) * int(_square(kind, asked)) for kind in kinds)
+    count = sum(int(asked.B) * kind.layers * int(kind.N) * int(kind.square) for kind in kinds)
     scores = symbol("scores", count)
     rows = []
     for name, width in (("fp32", 4), ("bf16", 2)):
@@ -221,12 +243,13 @@ def _judged(node: Node, kind: Kind, *, training: bool) -> Node:
 def product_tape(kind: Kind, asked: Pass, mode: Mode, *, observed: bool = False) -> Tape:
     """The walk of one attention product on queries, keys and values that are there."""
     tape = Tape(mode, observed=observed)
+    asked = asked.replace(T=kind.T, S=kind.S)
     w, a = Walk(tape, asked), kind.attention
     K = kind.N if isinstance(a, LatentAttention) else symbol("K", a.num_key_value_heads)
     width = asked.precision.compute
-    shapes = ((asked.T, kind.N, kind.H), (asked.S, K, kind.H), (asked.S, K, kind.Hv))
+    shapes = ((kind.T, kind.N, kind.H), (kind.S, K, kind.H), (kind.S, K, kind.Hv))
     q, k, v = (tape.given("given", asked.B * n * heads * size, width, trainable=True) for n, heads, size in shapes)
-    asked_product = Product(q, k, v, kind.N, K, kind.H, kind.Hv, asked.T, asked.S, causal=_causal(a))
+    asked_product = Product(q, k, v, kind.N, K, kind.H, kind.Hv, kind.T, kind.S, causal=_causal(a))
     if isinstance(a, SelfAttention):
         asked_product = asked_product._replace(
             dense=is_dense(asked, a),
@@ -303,11 +326,11 @@ def _multiplied(node: Node, chosen: int) -> int:
     return size
 
 
-def _share(model: Model, ctx: int) -> list[Node]:
+def _share(model: Model, ctx: int, source_ctx: int | None) -> list[Node]:
     """Scores and values among all matrix products of a forward pass over the context."""
     if model.main.fixed_length is not None:
         return []
-    figures = flops(model, seq=ctx).figures()
+    figures = flops(model, seq=ctx, source_seq=source_ctx).figures()
     share = figures["flops.attention"] / figures["flops.matmul"]
     convention = "score and value products over all matrix products of a forward pass, the whole square"
     return [
@@ -331,7 +354,7 @@ def memory_curves(model: Model, contexts: Sequence[int]) -> dict[str, list[int]]
     curves: dict[str, list[int]] = {name: [] for name in (*BACKENDS, "KV cache, all layers")}
     for ctx in contexts:
         asked = asked_pass(model, ctx=ctx, batch=1, backend="flash")
-        widest = max(_all_kinds(model, asked, None), key=lambda kind: (int(kind.N), int(kind.pairs)))
+        widest = _widest(model, _all_kinds(model, asked, None))
         for name in BACKENDS:
             curves[name].append(product_tape(widest, asked.replace(backend=name), "inference").peak().bytes)
         cache = kv_cache(model, ctx=ctx).find("kv_cache.total_bytes")
