@@ -34,13 +34,23 @@ def layer(w: Walk, described: Layer, x: Value) -> Value:
 def step(w: Walk, s: Residual, x: Value) -> Value:
     """norm_after(x + norm_out(sum of branches)), the branches all reading norm_in(x)."""
     t = w.tape
+    stream = _added(w, s, x)
+    if s.residual:
+        skipped = t.again(x) if s.skip_scale == 1.0 else ops.scaled(t, x, "stream, scaled")
+        added, stream = stream, ops.add(t, skipped, stream, "stream")
+        t.drop(added, skipped)
+    out = w.norm(stream, s.norm_after, w.n)
+    t.drop(stream)
+    return out
+
+
+def _added(w: Walk, s: Residual, x: Value) -> Value:
+    """What the branches add to the stream."""
     h = w.norm(x, s.norm_in, w.n)
     outputs = [branch(w, each, h) for each in s.branches]
-    normed = _summed(w, s, x, outputs)
-    stream = ops.add(t, x, normed, "stream") if s.residual else t.again(normed)
-    out = w.norm(stream, s.norm_after, w.n)
-    t.drop(stream, normed, h, *outputs)
-    return out
+    total = _summed(w, s, x, outputs)
+    w.tape.drop(h, *outputs)
+    return total
 
 
 def _summed(w: Walk, s: Residual, x: Value, outputs: list[Value]) -> Value:
