@@ -131,6 +131,13 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
         **_V3_MLA, **_V3, **_INDEX, "swa_num_attention_heads": 6, "swa_num_key_value_heads": 6, "swa_q_lora_rank": 10,
         "swa_kv_lora_rank": 14, "swa_head_dim": 14, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 10, "head_dim": 12,
         "sliding_window_size": 5, "shared_experts_intermediate_size": 20, "num_hidden_layers": 5}),
+    "cohere_compass_text": ("CohereCompassForCausalLM", {
+        **_GQA, "sliding_window": 5, "logit_scale": 0.5, "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {"sliding_attention": {**_PLAIN, "mrope_section": [2, 1, 1]}, "full_attention": None}}),
+    "emu3_text_model": ("Emu3ForCausalLM", {**_GQA, "mlp_bias": True}),
+    "mllama_text_model": ("MllamaForCausalLM", {**_GQA, "cross_attention_layers": []}),
+    "moshi": ("MoshiForCausalLM", {key: value for key, value in _HEADS.items() if key != "intermediate_size"}
+              | {"ffn_dim": 40}),
     "doge": ("DogeForCausalLM", {**_GQA, "mlp_bias": True}),
     "doge few": ("DogeForCausalLM", {**_GQA, "keep_window_size": 5}),
     "flint": ("FlintForCausalLM", {**_MOE, "num_experts": 6, "sliding_window": 5, "num_hidden_layers": 5,

@@ -217,7 +217,10 @@ class LatentAttention(Record):
 
 
 class CrossAttention(Record):
-    """Attention of a decoder over an encoder's output, [source tokens, source_size]; never masked causally."""
+    """Attention of a decoder over an encoder's output, [source tokens, source_size]; never masked causally.
+
+    ``optional``: over an image, if there is one; without a source the layer does not run at all (Llama 3.2 Vision).
+    """
 
     hidden_size: int
     source_size: int
@@ -233,3 +236,4 @@ class CrossAttention(Record):
     position: Position | None = None
     scale: float | None = None
     softcap: float | None = None
+    optional: bool = False

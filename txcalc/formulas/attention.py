@@ -153,6 +153,8 @@ def kinds_of(stack: Stack, asked: Pass, source_ctx: int | None) -> Iterator[Kind
                     H = symbol("qk_nope_head_dim", a.qk_nope_head_dim) + symbol("qk_rope_head_dim", a.qk_rope_head_dim)
                     N, Hv = symbol("N", a.num_attention_heads), symbol("v_head_dim", a.v_head_dim)
                     yield Kind("latent attention", count, a, N, H, Hv, T, S, _pairs(a, asked))
+                case CrossAttention() if a.optional and source_ctx is None:
+                    pass  # without an image it does not run
                 case CrossAttention():
                     H, Hv = head_widths(a.head_dim, a.v_head_dim)
                     N = symbol("N", a.num_attention_heads)

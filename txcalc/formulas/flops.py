@@ -20,6 +20,7 @@ from txcalc.formulas.flops_parts import (
     head_flops,
     input_flops,
     output_flops,
+    runs,
     similarity_flops,
 )
 from txcalc.formulas.flops_question import Question, question
@@ -105,7 +106,7 @@ def stack_flops(stack: Stack, work: Work) -> Node:
         times(
             f"layers of kind {index + 1}" if several else "layers",
             "FLOPs",
-            symbol("L", count),
+            symbol("L", count if runs(layer, work) else 0),
             [*(sublayer_flops(sublayer, work) for sublayer in layer.sublayers()), *beside_flops(layer, work)],
         )
         for index, (layer, count) in enumerate(zip(stack.layers, stack.counts(), strict=True))

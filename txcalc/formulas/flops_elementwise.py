@@ -34,6 +34,7 @@ from txcalc.architecture import (
 )
 from txcalc.architecture.feed_forward import Activation
 from txcalc.expression import Expression, symbol
+from txcalc.formulas.flops_parts import runs
 from txcalc.formulas.flops_question import Question
 from txcalc.formulas.flops_recurrent import DELTA_CHUNK
 from txcalc.formulas.flops_work import Work
@@ -73,7 +74,7 @@ def elementwise(model: Model, asked: Question) -> Node:
 
 def _stack(stack: Stack, work: Work) -> Node:
     layers = [
-        times("layers", "FLOPs", symbol("L", count), _layer(layer, work), **_ESTIMATED)
+        times("layers", "FLOPs", symbol("L", count if runs(layer, work) else 0), _layer(layer, work), **_ESTIMATED)
         for layer, count in zip(stack.layers, stack.counts(), strict=True)
     ]
     norms = [stack.embedding.norm if hasattr(stack.embedding, "norm") else None, stack.final_norm]

@@ -8,6 +8,7 @@ from txcalc.architecture import (
     AttentionPooling,
     AudioEmbedding,
     Connector,
+    CrossAttention,
     Head,
     HyperConnection,
     InputEmbedding,
@@ -66,6 +67,12 @@ def projection_flops(name: str, projection: Projection | None, rows: int) -> Nod
     if projection is None:
         return None
     return linear_flops(name, rows, symbol("in", projection.in_size), symbol("out", projection.out_size))
+
+
+def runs(layer: Layer, work: Work) -> bool:
+    """Whether a layer runs: one that looks at an image does not without."""
+    looking = any(isinstance(each, CrossAttention) and each.optional for each in layer.sublayers())
+    return not looking or (work.source is not None and int(work.source) > 0)
 
 
 def beside_flops(layer: Layer, work: Work) -> list[Node]:

@@ -102,7 +102,7 @@ class _Work:
     def __init__(self, model: Model, ctx: int, batch: int, source: int | None, dtype: DType) -> None:
         self.model, self.dtype = model, dtype
         self.batch, self.ctx = symbol("B", batch), symbol("S", ctx)
-        self.source = symbol("S_source", source or ctx)
+        self.source = symbol("S_source", ctx if source is None else source)
         self.shapes = merged(row for stack in model.stacks for row in _stack_rows(stack))
         for row in self.shapes:
             self._check_blocks(row)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from txcalc.architecture import Model
+from txcalc.architecture import CrossAttention, Model
 from txcalc.errors import RequestError
 
 
 def source_length(model: Model, ctx: int, source_ctx: int | None) -> int | None:
     """Length of the encoder's sequence: given, else fixed by the model, else the decoder's; None without an encoder.
 
+    Of images that layers may look at: given, else none, so 0.
+
     Raises:
         RequestError: a length was given and the model has no encoder beside its decoder.
     """
     encoder = model.stack("encoder")
+    if may_look(model):
+        return source_ctx or 0
     if encoder is None or encoder is model.main:
         if source_ctx is not None:
             raise RequestError(f"{model.name} has no encoder beside its decoder", "leave out --source-ctx")
         return None
     return source_ctx or encoder.fixed_length or ctx
+
+
+def may_look(model: Model) -> bool:
+    """Whether there are layers that look at an image and do not run without one."""
+    return any(
+        isinstance(each, CrossAttention) and each.optional for layer in model.main.layers for each in layer.sublayers()
+    )
 
 
 def context_warnings(model: Model, ctx: int) -> list[str]:

@@ -100,9 +100,12 @@ class Layer(nn.Module):
     def __init__(self, layer: arch.Layer) -> None:
         super().__init__()
         self.steps = nn.ModuleList(Step(step) for step in layer.steps)
+        self.looks = any(isinstance(each, arch.CrossAttention) and each.optional for each in layer.sublayers())
 
     def forward(self, x_BTD: Tensor, context: Context, kept: Sequence[Entry | None] | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]; ``kept`` has one entry a sublayer, in order of execution."""
+        if self.looks and context.source is None:
+            return x_BTD
         late: dict[int, Tensor] = {}
         first = 0
         for step in self.steps:

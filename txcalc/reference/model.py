@@ -198,7 +198,8 @@ class Transformer(nn.Module):
 
     def _needs_source(self) -> bool:
         layers = self.main.stack.layers
-        return any(isinstance(each, arch.CrossAttention) for layer in layers for each in layer.sublayers())
+        sublayers = (each for layer in layers for each in layer.sublayers())
+        return any(isinstance(each, arch.CrossAttention) and not each.optional for each in sublayers)
 
     def _output(self, hidden_BTD: Tensor, rows: Rows, context: Context, last_only: bool) -> Output:
         stack = self.main

@@ -22,7 +22,8 @@ _MODULES: Final = {
     "phimoe ernie4_5_moe hunyuan_v1_moe qwen2_moe dbrx kimi_k2 deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 "
     "minicpm3 youtu",
     "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3 llama4_text",
-    "gated": "axk2 hy_v4 dots3_note_text doge flint beam minimax_m3_vl_text",
+    "gated": "axk2 hy_v4 dots3_note_text doge flint beam minimax_m3_vl_text cohere_compass_text "
+    "emu3_text_model mllama_text_model moshi",
     "hybrids": "qwen3_next jamba mamba",
     "recurrences": "mamba2 falcon_mamba bamba falcon_h1 granitemoehybrid nemotron_h recurrent_gemma lfm2 lfm2_moe",
     "encoders": "bert roberta albert distilbert",

@@ -67,6 +67,25 @@ _MINIMAX_M3: Final = """
 """
 
 
+_MLLAMA: Final = """
+    layers.{i}.cross            model.layers.{i}.cross_attn
+    layers.{i}.cross.norm_in    model.layers.{i}.input_layernorm
+    layers.{i}.cross.scalar_gate    model.layers.{i}.cross_attn_attn_gate
+    layers.{i}.mlp.scalar_gate      model.layers.{i}.cross_attn_mlp_gate
+"""
+_MOSHI: Final = """
+    layers.{i}.attn.q_proj    model.layers.{i}.self_attn.q_proj.linear
+    layers.{i}.attn.k_proj    model.layers.{i}.self_attn.k_proj.linear
+    layers.{i}.attn.v_proj    model.layers.{i}.self_attn.v_proj.linear
+    layers.{i}.attn.o_proj    model.layers.{i}.self_attn.o_proj.linear
+    layers.{i}.mlp.gate_proj+up_proj    model.layers.{i}.mlp.fc1
+    layers.{i}.mlp.down_proj            model.layers.{i}.mlp.fc2
+"""
+_PARALLEL: Final = """
+    layers.{i}.mlp.norm_in    model.layers.{i}.input_layernorm
+"""
+
+
 def _table(text: str, *, decoder: str = DECODER) -> Table:
     return Table.of(decoder + MIXTURE, base="model.", not_weights=FREQUENCIES).with_lines(text)
 
@@ -79,4 +98,8 @@ TABLES: Final = {
     "flint": _table(_FLINT),
     "beam": _table(_BEAM, decoder=SANDWICH),
     "minimax_m3_vl_text": _table(_MINIMAX_M3),
+    "cohere_compass_text": _table(_PARALLEL),
+    "emu3_text_model": _table(""),
+    "mllama_text_model": _table(_MLLAMA),
+    "moshi": _table(_MOSHI),
 }
