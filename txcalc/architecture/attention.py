@@ -145,6 +145,17 @@ class DynamicMask(Record):
     bias: bool = False
 
 
+class ExpertHeads(Record):
+    """Query and output projections that are experts, chosen token by token (JetMoE, arXiv 2404.07413, section 2.2).
+
+    Each has as many query heads as there are key heads; all share keys and values. Parameters: a router
+    [hidden_size, num_experts], its choice weighted by a softmax, and a bias [hidden_size] on the sum of the outputs.
+    """
+
+    num_experts: int
+    num_experts_per_tok: int
+
+
 class SelfAttention(Record):
     """Softmax attention of a sequence over itself: MHA, GQA (K < N) and MQA (K = 1) alike."""
 
@@ -181,6 +192,7 @@ class SelfAttention(Record):
     temperature: LengthTemperature | None = None
     differential: Differential | None = None
     value_scale: float = 1.0  # constant multiplier of the values (MiMo-V2)
+    expert_heads: ExpertHeads | None = None  # then the query heads are those of the chosen ones
     block_indexer: BlockIndexer | None = None
     dynamic_mask: DynamicMask | None = None
 

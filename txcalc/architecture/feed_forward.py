@@ -76,4 +76,5 @@ class MixtureOfExperts(Record):
     shared_expert_gate: bool = False  # a sigmoid of [hidden_size, 1] on the shared expert (Qwen2-MoE)
     latent_size: int | None = None
     latent_bias: bool = False
+    out_bias: bool = False  # on what the chosen experts give together (JetMoE)
     weight_input: bool = False  # the routing weight multiplies an expert's input, not its output (Llama 4)

@@ -97,6 +97,20 @@ class AttentionPooling(Record):
     feed_forward: FeedForward
 
 
+class Cycles(Record):
+    """Two streams that think by turns (HRM, Wang et al. 2025, arXiv 2506.21734, section 2).
+
+    ``high`` times: ``low`` passes of the first ``layers`` layers over the sum of both streams give the low one, then
+    one pass of as many others over the sum gives the high one. ``norm`` ends every pass. The low stream starts as a
+    stored vector [hidden_size], the high one as the embedded tokens.
+    """
+
+    high: int
+    low: int
+    layers: int
+    norm: Norm
+
+
 class Stack(Record):
     """Layers in order, between an embedding and a final norm.
 
@@ -110,6 +124,7 @@ class Stack(Record):
     embedding: InputEmbedding
     layers: tuple[Layer, ...]
     runs: tuple[tuple[int, int], ...]
+    cycles: Cycles | None = None
     stream_head: StreamHead | None = None  # before the final norm, where steps run on several streams
     final_norm: Norm | None = None
     out_projection: Projection | None = None  # OPT-350m: back to the embedding's width

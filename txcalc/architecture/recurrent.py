@@ -61,7 +61,9 @@ class GatedDeltaNet(Record):
     """Gated delta rule (Yang et al. 2024). State: [num_v_heads, head_k_dim, head_v_dim] and a convolution's window.
 
     ``decay``: ``head`` - one decay per value head from [hidden_size, heads] (Qwen3-Next); ``channel`` - one per key
-    channel through a bottleneck of head_v_dim (Kimi Linear). ``gate_rank``: bottleneck of the output gate, None: full.
+    channel through a bottleneck of head_v_dim (Kimi Linear), or without one (Ling 3, ``decay_bottleneck=False``).
+    ``decay_floor``: log decays lie between this and 0, floor * sigmoid(exp(A) * x). ``gate_rank``: bottleneck of the
+    output gate, None: full.
     ``beta_scale`` multiplies the learning rate: 2 lets a key's value be negated (OLMo Hybrid).
     """
 
@@ -74,6 +76,8 @@ class GatedDeltaNet(Record):
     norm_eps: float
     activation: Activation = "silu"
     decay: Literal["head", "channel"] = "head"
+    decay_bottleneck: bool = True
+    decay_floor: float | None = None
     gate_rank: int | None = None
     gate_bias: bool = False
     gate_activation: Activation = "silu"

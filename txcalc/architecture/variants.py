@@ -36,6 +36,11 @@ def _require_grouping(name: str, stacks: list[Stack]) -> None:
             f"{name} caches one latent per token, not heads: a number of KV heads means nothing for it",
             "leave out --gqa",
         )
+    if any(isinstance(each, SelfAttention) and each.expert_heads for each in sublayers):
+        raise RequestError(
+            f"the query heads of {name} are those of chosen experts: another number of KV heads is another model",
+            "leave out --gqa",
+        )
     widths = {
         (each.num_key_value_heads, each.head_dim)
         for each in sublayers

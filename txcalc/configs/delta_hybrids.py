@@ -1,6 +1,6 @@
-"""OLMo Hybrid and Kimi Linear: gated delta networks, and attention in every fourth layer or so.
+"""OLMo Hybrid, Kimi Linear and Ling 3: gated delta networks, and attention in every fourth layer or so.
 
-Sources: Ai2 2026 (OLMo Hybrid's report); Kimi Team 2025 (arXiv 2510.26692), sections 2 and 4.
+Sources: Ai2 2026 (OLMo Hybrid's report); Kimi Team 2025 (arXiv 2510.26692), sections 2 and 4; Ling 3.0's model cards.
 """
 
 from __future__ import annotations
@@ -189,8 +189,11 @@ def _kimi_linear(r: Reader) -> Model:
         return pre_norm(mixers[key[0]], feed_forward, norm=norm)
 
     layers = each_once(zip(kinds, sparse, strict=True), layer)
-    model = decoder_of(r, layers, final_norm=norm, head=published("KimiLinear", ""))
-    # the class ties nothing, whatever the config says
+    return _untied(decoder_of(r, layers, final_norm=norm, head=published("KimiLinear", "")))
+
+
+def _untied(model: Model) -> Model:
+    """These classes tie nothing, whatever the config says."""
     return model.replace(head=model.head and model.head.replace(tied=False))
 
 
@@ -249,6 +252,92 @@ def _kimi_experts(r: Reader) -> Any:
     return moe.mixture(r, size="moe_intermediate_size", router=router, chosen="num_experts_per_token", shared=shared)
 
 
+# ---- Ling 3 ---------------------------------------------------------------------------------------------------------
+
+BAILING_HYBRID_DEFAULTS: Final[dict[str, Any]] = {
+    **{key: value for key, value in KIMI_LINEAR_DEFAULTS.items() if not key.startswith("linear_")},
+    "vocab_size": 157_184,
+    "hidden_size": 2560,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_hidden_layers": 42,
+    "routed_scaling_factor": 2.5,
+    "num_expert_group": 8,
+    "topk_group": 4,
+    "model_max_length": 262_144,
+    "rms_norm_eps": 1e-6,
+    "num_experts": 512,
+    "first_k_dense_replace": 2,
+    "rope_theta": 6e6,
+    "head_dim": 128,
+    "short_conv_kernel_size": 4,
+    "layer_group_size": 6,
+    "kda_safe_gate": True,
+    "kda_lower_bound": -5.0,
+    "num_nextn_predict_layers": 1,
+}
+_BAILING_WITHOUT_BEARING: Final = (
+    *(key for key in _KIMI_WITHOUT_BEARING if key not in ("head_dim", "rope_theta", "rope_scaling", "rope_parameters")),
+    "head_dim", "mtp_loss_scaling_factor", "kda_lower_bound", "layer_group_size", "short_conv_kernel_size",
+)  # fmt: skip
+
+
+def _bailing_hybrid(r: Reader) -> Model:
+    """Five delta networks as wide as the attention, then latent attention with a gate for each head."""
+    r.ignore(*_BAILING_WITHOUT_BEARING)
+    deepseek.predicted_tokens(r)
+    num_layers = r.layers()
+
+    def grouped() -> list[str]:
+        group = r.integer("layer_group_size")
+        return ["linear_attention" if (i + 1) % group else "full_attention" for i in range(num_layers)]
+
+    kinds = layer_kinds(r, num_layers, grouped, known=_MIXED)
+    mixers: dict[str, GatedDeltaNet | LatentAttention] = {"full_attention": _bailing_attention(r)}
+    mixers["linear_attention"] = _bailing_delta(r)
+    first = r.integer("first_k_dense_replace", minimum=0)
+    sparse = moe.sparse_layers(r, ["dense" if i < first else "sparse" for i in range(num_layers)])
+    model = moe.sparse_decoder(
+        r,
+        sparse=sparse,
+        mixture=lambda: _kimi_experts(r),
+        dense=lambda: swiglu(r),
+        attention=lambda kind: mixers[kind],
+        kinds=kinds,
+        head=published("BailingHybrid", ""),
+    )
+    return _untied(model)
+
+
+def _bailing_delta(r: Reader) -> GatedDeltaNet:
+    """Files that transformers wrote have ``linear_`` keys beside a ``head_dim`` that is the turned part of a head."""
+
+    def size(written: str, name: str) -> int:
+        return r.integer(written) if r.has(written) else r.integer(name)
+
+    heads, width = size("linear_num_heads", "num_attention_heads"), size("linear_head_dim", "head_dim")
+    return GatedDeltaNet(
+        hidden_size=r.integer("hidden_size"),
+        num_k_heads=heads,
+        num_v_heads=heads,
+        head_k_dim=width,
+        head_v_dim=width,
+        conv_kernel=size("linear_conv_kernel_dim", "short_conv_kernel_size"),
+        norm_eps=r.number("rms_norm_eps"),
+        activation=activation(r),
+        decay="channel",
+        decay_bottleneck=False,
+        decay_floor=r.number("kda_lower_bound") if r.flag("kda_safe_gate") else None,
+        gate_activation="sigmoid",
+    )
+
+
+def _bailing_attention(r: Reader) -> LatentAttention:
+    """Queries have no bottleneck in this type."""
+    r.unused("q_lora_rank", None)
+    return deepseek.latent_attention(r, interleaved=True, gate="head").replace(q_lora_rank=None)
+
+
 def _type(build: Any, defaults: Mapping[str, Any], name: str, aliases: Mapping[str, str] | None = None) -> ModelType:
     return ModelType(build=build, defaults=defaults, aliases=aliases or {}, origin=f"transformers 5.23 {name}Config")
 
@@ -256,4 +345,10 @@ def _type(build: Any, defaults: Mapping[str, Any], name: str, aliases: Mapping[s
 TYPES: Final = {
     "olmo_hybrid": _type(_olmo_hybrid, OLMO_HYBRID_DEFAULTS, "OlmoHybrid"),
     "kimi_linear": _type(_kimi_linear, KIMI_LINEAR_DEFAULTS, "KimiLinear", _KIMI_ALIASES),
+    "bailing_hybrid": _type(
+        _bailing_hybrid,
+        BAILING_HYBRID_DEFAULTS,
+        "BailingHybrid",
+        {**_KIMI_ALIASES, "num_mtp_layers": "num_nextn_predict_layers"},
+    ),
 }

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from txcalc.architecture import FeedForward, LatentAttention, Layer, MixtureOfExperts, Model, Router, SelfAttention
+from txcalc.architecture import (
+    FeedForward,
+    GatedDeltaNet,
+    LatentAttention,
+    Layer,
+    MixtureOfExperts,
+    Model,
+    Router,
+    SelfAttention,
+)
 from txcalc.architecture.feed_forward import Activation
 from txcalc.configs.common import Arrangement, activation, decoder_of, each_once, pre_norm, rms_norm
 from txcalc.configs.reader import Reader
@@ -80,7 +89,7 @@ def sparse_decoder(
     sparse: list[bool],
     mixture: Callable[[], MixtureOfExperts],
     dense: Callable[[], FeedForward],
-    attention: Callable[[Key], SelfAttention | LatentAttention],
+    attention: Callable[[Key], SelfAttention | LatentAttention | GatedDeltaNet],
     kinds: Sequence[Key] | None = None,
     arrange: Arrangement = pre_norm,
     head: Mapping[str, Any] | None = None,

@@ -83,7 +83,11 @@ def flops(
         _per_token(matmul, asked),
     ]
     tree = total("flops", "FLOPs", [matmul, *views], source=SOURCE, convention=asked.convention(model))
-    return tree.estimated(model.reasons)
+    without_gradient = training and any(stack.cycles for stack in model.stacks)
+    return tree.estimated((*model.reasons, *([_CYCLES] if without_gradient else [])))
+
+
+_CYCLES: Final = "the first of its cycles run without a gradient: the backward pass is less than is counted here"
 
 
 def forward_flops(model: Model, asked: Question) -> Node:

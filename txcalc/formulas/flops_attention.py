@@ -47,6 +47,7 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
     pairs = score_pairs(work, causal=a.causal, window=a.window, chunk=a.chunk)
     half = halved(work, causal=a.causal)
     parts = [
+        linear_flops("router", work.rows, D, symbol("E", a.expert_heads.num_experts)) if a.expert_heads else None,
         linear_flops("q_proj", work.rows, D, N * H),
         linear_flops("k_proj", work.rows, D, K * H) if own_kv else None,
         linear_flops("v_proj", work.rows, D, K * Hv) if own_kv and not a.k_equals_v else None,

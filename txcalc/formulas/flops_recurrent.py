@@ -106,6 +106,8 @@ def gated_delta_net_flops(g: GatedDeltaNet, work: Work) -> Node:
 def _decay(g: GatedDeltaNet, work: Work, D: Expression, heads: Expression, key: Expression) -> list[Node]:
     if g.decay == "head":
         return [linear_flops("decay_proj", work.rows, D, heads)]
+    if not g.decay_bottleneck:
+        return [linear_flops("decay_proj", work.rows, D, heads * key)]
     rank = symbol("head_v_dim", g.head_v_dim)
     return [
         linear_flops("decay_a_proj", work.rows, D, rank),

@@ -20,7 +20,7 @@ from txcalc.formulas.tape.attention import fallback
 from txcalc.formulas.tape.core import Store
 from txcalc.formulas.tape.moments import Moment, pass_moments
 from txcalc.formulas.tape.parts import head_peak
-from txcalc.formulas.tape.support import depends_on_data, unwalked
+from txcalc.formulas.tape.support import depends_on_data, unwalked_in
 from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Pass
 from txcalc.formulas.weights import formats_of, weight_bytes
 from txcalc.formulas.workload import require_positive
@@ -154,9 +154,7 @@ def _activations(model: Model, asked: Pass) -> tuple[Node, list[Node]]:
 
 def why_estimated(stack: Stack, *, training: bool) -> list[str]:
     """Why activations are not known to the byte; empty where they are."""
-    found = [
-        f"no memory formula yet for {what}" for layer in stack.layers for what in unwalked(layer, training=training)
-    ]
+    found = [f"no memory formula yet for {what}" for what in unwalked_in(stack, training=training)]
     if not isinstance(stack.embedding, TokenEmbedding):
         found.append("no memory formula yet for towers")
     if stack.pooled_projection is not None:
@@ -167,9 +165,7 @@ def why_estimated(stack: Stack, *, training: bool) -> list[str]:
 
 
 def _walkable(stack: Stack) -> bool:
-    return isinstance(stack.embedding, TokenEmbedding) and not any(
-        unwalked(layer, training=False) for layer in stack.layers
-    )
+    return isinstance(stack.embedding, TokenEmbedding) and not unwalked_in(stack, training=False)
 
 
 def moment_node(moment: Moment) -> Node:

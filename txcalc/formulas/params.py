@@ -30,12 +30,13 @@ from txcalc.architecture import (
     Sinusoidal,
     Stack,
     StreamHead,
+    Sublayer,
     TokenEmbedding,
     UnusedTensor,
 )
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.params_parts import linear, norm_params
-from txcalc.formulas.params_sublayers import expert_params, sublayer_params
+from txcalc.formulas.params_sublayers import attention_expert_params, expert_params, sublayer_params
 from txcalc.result import Node, leaf, times, total
 
 SOURCE = "derived: the elements of every tensor, [rows, columns] being rows * columns"
@@ -105,13 +106,24 @@ def _unused_experts(model: Model) -> Expression:
     unused: Expression = exact(0)
     for stack in model.stacks:
         for layer, count in zip(stack.layers, stack.counts(), strict=True):
-            for moe in layer.sublayers():
-                if isinstance(moe, MixtureOfExperts):
-                    chosen = symbol("num_experts_per_tok", moe.num_experts_per_tok)
-                    each = symbol("expert", int(expert_params(moe).value))
-                    idle = symbol("L", count) * (symbol("E", moe.num_experts) - chosen) * each
+            for sublayer in layer.sublayers():
+                found = _experts_of(sublayer)
+                if found is not None:
+                    experts, chosen, each = found
+                    idle = symbol("L", count) * (symbol("E", experts) - symbol("num_experts_per_tok", chosen))
+                    idle = idle * symbol("expert", int(each.value))
                     unused = unused + idle if int(unused) else idle
     return unused
+
+
+def _experts_of(sublayer: Sublayer) -> tuple[int, int, Node] | None:
+    """(how many experts, how many of them a token is sent to, one of them)."""
+    if isinstance(sublayer, MixtureOfExperts):
+        return sublayer.num_experts, sublayer.num_experts_per_tok, expert_params(sublayer)
+    heads = sublayer.expert_heads if isinstance(sublayer, SelfAttention) else None
+    if heads is not None and isinstance(sublayer, SelfAttention):
+        return heads.num_experts, heads.num_experts_per_tok, attention_expert_params(sublayer)
+    return None
 
 
 # ---- stacks ---------------------------------------------------------------------------------------------------------
@@ -132,6 +144,7 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
         *layers,
         _stack_tables(stack),
         hyper_params(stack.stream_head),
+        leaf("low_state", "parameters", 1 * symbol("D", stack.hidden_size)) if stack.cycles else None,
         norm_params("final_norm", stack.final_norm),
         projection_params("out_projection", stack.out_projection),
         _pooler(stack.pooler),

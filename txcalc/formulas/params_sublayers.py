@@ -97,10 +97,11 @@ def _self_attention(a: SelfAttention) -> Node:
     H, Hv = head_widths(a.head_dim, a.v_head_dim)
     own_kv = a.kv_source is None
     parts = [
-        linear("q_proj", D, N * H, bias=a.q_bias),
+        linear("q_proj", D, N * H, bias=a.q_bias) if not a.expert_heads else None,
         linear("k_proj", D, K * H, bias=a.k_bias) if own_kv else None,
         linear("v_proj", D, K * Hv, bias=a.v_bias) if own_kv and not a.k_equals_v else None,
-        linear("o_proj", N * Hv, D, bias=a.o_bias),
+        linear("o_proj", N * Hv, D, bias=a.o_bias) if not a.expert_heads else None,
+        _expert_heads(a, D),
         _gate(a),
         _qk_norm(a.qk_norm, N, K if own_kv else None, H),
         norm_params("out_norm", a.out_norm),
@@ -114,6 +115,26 @@ def _self_attention(a: SelfAttention) -> Node:
         _position_params(a),
     ]
     return total("attention", "parameters", parts, source=ATTENTION)
+
+
+def attention_expert_params(a: SelfAttention) -> Node:
+    """One expert of an attention whose query heads are chosen."""
+    D, K = symbol("D", a.hidden_size), symbol("K", a.num_key_value_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    parts = [linear("q_proj", D, K * H, bias=False), linear("o_proj", K * Hv, D, bias=False)]
+    return total("expert", "parameters", parts)
+
+
+def _expert_heads(a: SelfAttention, D: Expression) -> Node | None:
+    if a.expert_heads is None:
+        return None
+    E = symbol("E", a.expert_heads.num_experts)
+    parts = [
+        linear("router", D, E, bias=False),
+        times("experts", "parameters", E, [attention_expert_params(a)]),
+        leaf("out_bias", "parameters", 1 * D),
+    ]
+    return total("expert_heads", "parameters", parts, source=MIXTURE)
 
 
 def _gate(a: SelfAttention) -> Node | None:
@@ -215,6 +236,7 @@ def _mixture(m: MixtureOfExperts) -> Node:
         times("experts", "parameters", E, [expert_params(m)]),
         feed_forward_params(m.shared_expert, "shared_expert") if m.shared_expert else None,
         leaf("shared_expert_gate", "parameters", 1 * D) if m.shared_expert_gate else None,
+        leaf("out_bias", "parameters", 1 * D) if m.out_bias else None,
     ]
     return total("mixture_of_experts", "parameters", parts, source=MIXTURE)
 
@@ -297,6 +319,8 @@ def _decay(g: GatedDeltaNet, D: Expression, heads: Expression) -> list[Node]:
     if g.decay == "head":
         return [linear("decay_proj", D, heads, bias=False), leaf("A_log, dt_bias", "parameters", 2 * heads)]
     rank, keys = symbol("head_v_dim", g.head_v_dim), heads * symbol("head_k_dim", g.head_k_dim)
+    if not g.decay_bottleneck:
+        return [linear("decay_proj", D, keys, bias=False), leaf("A_log, dt_bias", "parameters", heads + keys)]
     return [
         linear("decay_a_proj", D, rank, bias=False),
         linear("decay_b_proj", rank, keys, bias=False),

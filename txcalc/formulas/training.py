@@ -20,7 +20,7 @@ from txcalc.formulas.model_states import Optimizer, Recipe, optimizer_named, rec
 from txcalc.formulas.params import params
 from txcalc.formulas.tape.moments import Step, training_step
 from txcalc.formulas.tape.parts import How, Part
-from txcalc.formulas.tape.support import depends_on_data, unwalked
+from txcalc.formulas.tape.support import depends_on_data, unwalked_in
 from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Lora, Pass
 from txcalc.formulas.training_parts import grouped, kept_node, moment_row, notable, opened
 from txcalc.formulas.weights import Matrix, formats_of, matrix_of, weight_bytes
@@ -275,7 +275,7 @@ def _trainable_head(model: Model) -> Head:
         raise RequestError(
             f"training memory of {model.name} is not known: it has {what}", "a decoder or masked-LM model"
         )
-    missing = dict.fromkeys(what for layer in stack.layers for what in unwalked(layer, training=True))
+    missing = unwalked_in(stack, training=True)
     if missing:
         kinds = ", ".join(missing)
         raise RequestError(f"no activation formula yet for {kinds} of {model.name}", "txcalc memory without --train")

@@ -35,7 +35,8 @@ class GatedDeltaNet(Sublayer):
         self.conv = CausalConvolution(channels, g.conv_kernel, bias=False)
         self.beta_proj = nn.Linear(D, g.num_v_heads, bias=False)
         decays = g.num_v_heads if g.decay == "head" else g.num_v_heads * g.head_k_dim
-        self.decay_proj = bottleneck(D, None if g.decay == "head" else g.head_v_dim, decays, bias=False)
+        rank = g.head_v_dim if g.decay == "channel" and g.decay_bottleneck else None
+        self.decay_proj = bottleneck(D, rank, decays, bias=False)
         self.A_log = nn.Parameter(torch.empty(g.num_v_heads))
         self.dt_bias = nn.Parameter(torch.empty(decays))
         self.gate_proj = bottleneck(D, g.gate_rank, self.values, bias=g.gate_bias)
@@ -75,9 +76,11 @@ class GatedDeltaNet(Sublayer):
 
     def decays(self, x_BTD: Tensor) -> Tensor:
         """How much of the state is kept, a head or a key channel at a time: [B, T, num_v_heads, 1 or head_k_dim]."""
-        step = F.softplus(self.decay_proj(x_BTD).float() + self.dt_bias.float())
+        step_BTNH = split_heads(self.decay_proj(x_BTD).float() + self.dt_bias.float(), self.g.num_v_heads)
         rate_N1 = self.A_log.float().exp()[:, None]
-        return (-rate_N1 * split_heads(step, self.g.num_v_heads)).exp()
+        if self.g.decay_floor is not None:
+            return (self.g.decay_floor * torch.sigmoid(rate_N1 * step_BTNH)).exp()
+        return (-rate_N1 * F.softplus(step_BTNH)).exp()
 
     def new_cache(self, spec: CacheSpec) -> StateCache:
         """The state, and the convolution's last inputs."""

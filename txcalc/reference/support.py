@@ -16,12 +16,17 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "transient_global": "LongT5's transient global attention",
         "global_stream": "PEGASUS-X's global tokens",
         "future_streams": "ProphetNet's prediction streams",
+        "expert_heads": "attention heads that are experts (JetMoE)",
     },
+    arch.Stack: {"cycles": "two streams that run in cycles (HRM)"},
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
         "other_types": "a table by task or language (ERNIE, XLM)",
     },
-    arch.MixtureOfExperts: {"latent_size": "experts in a width of their own (Nemotron 3)"},
+    arch.MixtureOfExperts: {
+        "latent_size": "experts in a width of their own (Nemotron 3)",
+        "out_bias": "a bias on the sum of experts (JetMoE)",
+    },
     arch.Router: {"product_keys": "experts that are pairs of keys (Doge)", "hashed": "experts by token (DeepSeek-V4)"},
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},

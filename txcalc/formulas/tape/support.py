@@ -24,8 +24,15 @@ from txcalc.architecture import (
     Rotary,
     SelfAttention,
     ShortConvolution,
+    Stack,
     Sublayer,
 )
+
+
+def unwalked_in(stack: Stack, *, training: bool) -> tuple[str, ...]:
+    """The same for a whole stack."""
+    found = [reason for layer in stack.layers for reason in unwalked(layer, training=training)]
+    return tuple(dict.fromkeys([*found, *(["streams that run in cycles"] if stack.cycles else [])]))
 
 
 def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
@@ -99,6 +106,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "summaries of blocks and streams beside the sequence"
     if a.future_streams is not None:
         yield "streams that predict tokens ahead"
+    if a.expert_heads is not None:
+        yield "heads that are experts"
     if a.block_indexer is not None or a.dynamic_mask is not None:
         yield "masks that depend on the content"
     if a.temperature is not None and a.temperature.power:
@@ -136,6 +145,8 @@ def _mixture(m: MixtureOfExperts) -> Iterator[str]:
     yield from _feed_forward(m.expert)
     if m.latent_size is not None:
         yield "experts in a width of their own"
+    if m.out_bias:
+        yield "biases on the sum of experts"
     if m.router.product_keys or m.router.hashed:
         yield "experts that are pairs of keys, or a table's"
     if m.router.scoring == "sparsemixer" or m.router.zero_experts:
