@@ -27,6 +27,8 @@ _MLA = {
 }
 _V3_MLA = {**_MLA, "moe_intermediate_size": 24, "num_experts_per_tok": 2}
 _INDEX = {"index_head_dim": 6, "index_n_heads": 12, "index_topk": 5}  # with few heads, scores that ReLU makes 0 tie
+_SHARING = {**_HEADS, "num_hidden_layers": 6, "layer_types": ["sliding_attention", "full_attention"] * 3,
+            "sliding_window": 5, "num_kv_shared_layers": 2}  # fmt: skip
 
 #: type -> (class, fields); variants carry a word after the type's name.
 TYPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -113,6 +115,18 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama4_text": ("Llama4ForCausalLM", {
         **_HEADS, "num_hidden_layers": 5, "intermediate_size_mlp": 40, "num_local_experts": 3, "num_experts_per_tok": 2,
         "interleave_moe_layer_step": 2, "attention_chunk_size": 5, "floor_scale": 3, "attn_scale": 0.5}),
+    "gemma4_text": ("Gemma4ForCausalLM", {
+        **_SHARING, "global_head_dim": 16, "vocab_size_per_layer_input": V, "hidden_size_per_layer_input": 6}),
+    "gemma4_text keys as values": ("Gemma4ForCausalLM", {
+        **_SHARING, "global_head_dim": 16, "attention_k_eq_v": True, "num_global_key_value_heads": 1,
+        "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0}),
+    "gemma4_text experts": ("Gemma4ForCausalLM", {
+        **_SHARING, "global_head_dim": 16, "hidden_size_per_layer_input": 6, "enable_moe_block": True, "num_experts": 6,
+        "top_k_experts": 2, "moe_intermediate_size": 20, "final_logit_softcapping": 4.0, "use_double_wide_mlp": True}),
+    "gemma4_unified_text": ("Gemma4UnifiedForCausalLM", {**_SHARING, "global_head_dim": 16}),
+    "gemma3n_text": ("Gemma3nForCausalLM", {
+        **_SHARING, "vocab_size_per_layer_input": V - 5, "hidden_size_per_layer_input": 6, "laurel_rank": 5,
+        "altup_num_inputs": 3, "activation_sparsity_pattern": [0.7, 0.0] * 3}),
     "deepseek_v32": ("DeepseekV32ForCausalLM", {**_V3_MLA, **_V3, **_INDEX}),
     "glm_moe_dsa": ("GlmMoeDsaForCausalLM", {**_V3_MLA, **_V3, **_INDEX, "index_topk_pattern": "FSFS"}),
     "glm4_moe_lite": ("Glm4MoeLiteForCausalLM", {**_V3_MLA, **_V3}),

@@ -28,6 +28,7 @@ from txcalc.architecture.model import (
     AttentionPooling,
     AudioEmbedding,
     Connector,
+    CountedPart,
     Cycles,
     Head,
     HeadTransform,
@@ -71,9 +72,11 @@ from txcalc.architecture.recurrent import (
     ShortConvolution,
     TokenConvolution,
 )
+from txcalc.architecture.side_streams import AltUp, LowRankResidual, PerLayerInput, PerLayerTable
 
 __all__ = [
     "Alibi",
+    "AltUp",
     "AttentionPooling",
     "AudioEmbedding",
     "BlockIndexer",
@@ -82,6 +85,7 @@ __all__ = [
     "CompressedIndexer",
     "Compressor",
     "Connector",
+    "CountedPart",
     "CrossAttention",
     "Cycles",
     "Differential",
@@ -108,12 +112,15 @@ __all__ = [
     "LinearScaling",
     "Llama3Scaling",
     "LongRopeScaling",
+    "LowRankResidual",
     "Mamba",
     "Mamba2",
     "MixtureOfExperts",
     "Model",
     "Norm",
     "PatchEmbedding",
+    "PerLayerInput",
+    "PerLayerTable",
     "Pooler",
     "Position",
     "Prediction",

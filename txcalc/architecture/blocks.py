@@ -25,6 +25,7 @@ from txcalc.architecture.recurrent import (
     ShortConvolution,
     TokenConvolution,
 )
+from txcalc.architecture.side_streams import AltUp, LowRankResidual, PerLayerInput
 from txcalc.record import Record
 
 Attention = SelfAttention | LatentAttention | CompressedAttention | CrossAttention
@@ -37,6 +38,8 @@ Mixer = (
     | ShortConvolution
     | TokenConvolution
     | FourierMixing
+    | PerLayerInput
+    | LowRankResidual
 )
 Sublayer = Attention | FeedForward | MixtureOfExperts | Mixer
 
@@ -98,10 +101,15 @@ class Residual(Record):
 
 
 class Layer(Record):
-    """A sequence of residual steps. Layers with the same ``shared`` name hold one set of parameters (ALBERT)."""
+    """A sequence of residual steps. Layers with the same ``shared`` name hold one set of parameters (ALBERT).
+
+    ``scalar``: a stored number, no parameter, multiplies the stream that leaves the layer (Gemma 4).
+    """
 
     steps: tuple[Residual, ...]
     shared: str = ""
+    altup: AltUp | None = None
+    scalar: bool = False
 
     def sublayers(self) -> tuple[Sublayer, ...]:
         """Every sublayer in order of execution."""

@@ -58,6 +58,9 @@ class Router(Record):
     hashed: bool = False  # which experts is a table by token, not a score; the scores only weight them (DeepSeek-V4)
     product_keys: bool = False  # an expert is a pair of sqrt(num_experts) keys, each half scored apart (Doge)
     zero_experts: int = 0
+    input_norm: Norm | None = None  # what the router reads, normed for it alone (Gemma 4)
+    input_scale: float = 1.0
+    expert_scale: bool = False  # a learned factor of each expert's weight, after the choice (Gemma 4)
 
 
 class MixtureOfExperts(Record):
@@ -77,4 +80,5 @@ class MixtureOfExperts(Record):
     latent_size: int | None = None
     latent_bias: bool = False
     out_bias: bool = False  # on what the chosen experts give together (JetMoE)
+    expert_norm: Norm | None = None  # on what the routed experts read, not the router (Gemma 4)
     weight_input: bool = False  # the routing weight multiplies an expert's input, not its output (Llama 4)

@@ -15,6 +15,7 @@ from txcalc.architecture.positions import (
     RelativeBias,
     Sinusoidal,
 )
+from txcalc.architecture.side_streams import PerLayerTable
 from txcalc.record import Record
 
 Role = Literal["decoder", "encoder", "vision", "audio"]
@@ -44,6 +45,7 @@ class TokenEmbedding(Record):
     other_types: int = 0  # rows of one more table, by task (ERNIE) or language (XLM)
     norm: Norm | None = None
     projection: Projection | None = None  # where embedding_size is not hidden_size (ALBERT, ELECTRA, OPT-350m)
+    per_layer: PerLayerTable | None = None  # inputs of each layer's own (Gemma 3n)
     shared_with: Role | None = None  # the table is that stack's (T5, BART: one for encoder and decoder)
 
 
@@ -117,6 +119,8 @@ class Stack(Record):
     Equal layers are stored once: ``layers`` are the distinct ones, ``runs`` says (index in layers, how many in a row).
     ``relative_bias`` and ``disentangled`` are tables that all layers of the stack read. ``pooled_projection`` takes the
     one vector an input has to a width of its own (CLIP's space of images and texts).
+    ``altup_streams``: hidden states that a token has side by side; all but the first come from a matrix [hidden_size,
+    hidden_size] each, scaled to the first one's size, and are added up through another one each at the end.
     """
 
     role: Role
@@ -135,12 +139,21 @@ class Stack(Record):
     pooler: Pooler | None = None
     attention_pooling: AttentionPooling | None = None
     pooled_projection: Projection | None = None
+    altup_streams: int = 1
     fixed_length: int | None = None  # an input of one length only: image patches, Whisper's 1,500 frames
 
     @property
     def num_hidden_layers(self) -> int:
         """How many layers run."""
         return sum(count for _, count in self.runs)
+
+    def with_layers(self, layers: tuple[Layer, ...], runs: tuple[tuple[int, int], ...]) -> Stack:
+        """The same around other layers; a table that holds a vector for each has as many as there are."""
+        changed = self.replace(layers=layers, runs=runs)
+        e = self.embedding
+        if not isinstance(e, TokenEmbedding) or e.per_layer is None:
+            return changed
+        return changed.replace(embedding=e.replace(per_layer=e.per_layer.replace(layers=changed.num_hidden_layers)))
 
     def counts(self) -> tuple[int, ...]:
         """How often each distinct layer runs, in the order of ``layers``."""
@@ -212,6 +225,16 @@ class UnusedTensor(Record):
     count: int = 1
 
 
+class CountedPart(Record):
+    """A part that is known by its tensors alone, (name, shape, how many): counted, and described no further.
+
+    Towers of sound and other front ends that no command here runs.
+    """
+
+    name: str
+    tensors: tuple[tuple[str, tuple[int, ...], int], ...]
+
+
 class Connector(Record):
     """From a tower's output to the decoder's input: norm, then projections; ``tokens``: how many the decoder sees.
 
@@ -268,6 +291,7 @@ class Model(Record):
     connectors: tuple[Connector, ...] = ()
     extra: Prediction | None = None  # beside the model: in no total
     similarity: Similarity | None = None
+    counted: tuple[CountedPart, ...] = ()
     dtype: str | None = None
     quantization: str | None = None
     max_position_embeddings: int | None = None

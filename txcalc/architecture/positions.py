@@ -89,7 +89,8 @@ class Rotary(Record):
 
     ``interleaved`` rotates the pairs (0, 1), (2, 3), ... (GPT-J, Cohere, DeepSeek); otherwise channel i goes with
     channel i + rotary_dim / 2 (Llama, GPT-NeoX). ``frequency_dim``, where set, is the width that the frequencies are
-    spread over instead of ``rotary_dim`` (Gemma 4's proportional rotary). ``reversed`` turns the other way (nanochat).
+    spread over instead of ``rotary_dim``. ``still_pairs``: the slowest pairs, which do not turn at all (Gemma 4's
+    proportional rotary). ``reversed`` turns the other way (nanochat).
     ``axes``: as many positions a token, each turning its share of the channels (rows and columns of an image's patches
     in Qwen's towers).
     """
@@ -102,6 +103,7 @@ class Rotary(Record):
     max_position_embeddings: int = 0
     reversed: bool = False
     axes: int = 1
+    still_pairs: int = 0
 
 
 class Alibi(Record):

@@ -37,7 +37,7 @@ def _first_layers(stack: Stack, layers: int) -> Stack:
     kept = sorted({*chosen, *(source for i in chosen for source in _sources(sequence[i]))})
     place = {old: new for new, old in enumerate(kept)}
     distinct, runs = runs_of((_changed(sequence[i], lambda record: _resourced(record, place)), 1) for i in kept)
-    return stack.replace(layers=distinct, runs=runs)
+    return stack.with_layers(distinct, runs)
 
 
 def _sources(layer: Layer) -> list[int]:
@@ -57,7 +57,7 @@ def with_scale(model: Model, scale: int) -> Model:
         return model
     changed = _changed(model, lambda record: _narrower(record, scale))
     assert isinstance(changed, Model)
-    return changed.replace(unused=())
+    return changed.replace(unused=(), counted=())
 
 
 def _changed(value: Any, change: Callable[[Record], Record]) -> Any:

@@ -13,9 +13,11 @@ from txcalc.architecture import (
     GatedDeltaNet,
     LatentAttention,
     LinearAttention,
+    LowRankResidual,
     Mamba,
     Mamba2,
     MixtureOfExperts,
+    PerLayerInput,
     RealGatedRecurrence,
     SelfAttention,
     ShortConvolution,
@@ -75,6 +77,8 @@ def cache_rows(sublayer: Sublayer, count: int) -> tuple[CacheRow, ...]:
             | ShortConvolution()
             | TokenConvolution()
             | FourierMixing()
+            | PerLayerInput()
+            | LowRankResidual()
         ):
             return ()
 
@@ -165,6 +169,8 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
             | MixtureOfExperts()
             | TokenConvolution()
             | FourierMixing()
+            | PerLayerInput()
+            | LowRankResidual()
         ):
             return None
 

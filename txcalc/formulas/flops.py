@@ -24,6 +24,7 @@ from txcalc.formulas.flops_parts import (
     similarity_flops,
 )
 from txcalc.formulas.flops_question import Question, question
+from txcalc.formulas.flops_side import altup_flops, streams_flops
 from txcalc.formulas.flops_sublayers import sublayer_flops
 from txcalc.formulas.flops_work import Latent, Logits, Mask, Phase, Routing, Scan, Work
 from txcalc.result import Node, leaf, times, total
@@ -111,11 +112,22 @@ def stack_flops(stack: Stack, work: Work) -> Node:
             f"layers of kind {index + 1}" if several else "layers",
             "FLOPs",
             symbol("L", count if runs(layer, work) else 0),
-            [*(sublayer_flops(sublayer, work) for sublayer in layer.sublayers()), *beside_flops(layer, work)],
+            [
+                *(sublayer_flops(sublayer, work) for sublayer in layer.sublayers()),
+                altup_flops(layer.altup, work) if layer.altup else None,
+                *beside_flops(layer, work),
+            ],
         )
         for index, (layer, count) in enumerate(zip(stack.layers, stack.counts(), strict=True))
     ]
-    return total(stack.role, "FLOPs", [input_flops(stack.embedding, work), *layers, *output_flops(stack, work)])
+    parts = [
+        input_flops(stack.embedding, work),
+        streams_flops("streams_in", stack.hidden_size, stack.altup_streams, work),
+        *layers,
+        streams_flops("streams_out", stack.hidden_size, stack.altup_streams, work),
+        *output_flops(stack, work),
+    ]
+    return total(stack.role, "FLOPs", parts)
 
 
 def _connectors(model: Model, asked: Question) -> list[Node]:

@@ -18,11 +18,13 @@ from txcalc.architecture import (
     LatentAttention,
     Layer,
     LinearAttention,
+    LowRankResidual,
     Mamba,
     Mamba2,
     MixtureOfExperts,
     Model,
     Norm,
+    PerLayerInput,
     RealGatedRecurrence,
     Residual,
     Rotary,
@@ -96,6 +98,7 @@ def _layer(layer: Layer, work: Work) -> list[Node | None]:
         _norms(norms, work),
         *(_sublayer(sublayer, work) for sublayer in layer.sublayers()),
         _guess("residual_sums", sums * work.rows * symbol("D", width)) if sums else None,
+        _guess("streams", 4 * layer.altup.streams * work.rows * symbol("D", width)) if layer.altup else None,
     ]
 
 
@@ -157,6 +160,11 @@ def _sublayer(sublayer: Sublayer, work: Work) -> Node | None:
             return _guess("activation", operations * work.rows * symbol("D", sublayer.hidden_size))
         case FourierMixing():
             return _fourier(sublayer, work)
+        case PerLayerInput():
+            operations = ACTIVATION[sublayer.activation] + 1
+            return _guess("activation", operations * work.rows * symbol("hidden_size_per_layer_input", sublayer.width))
+        case LowRankResidual():
+            return _guess("norm_and_sum", (NORM["rmsnorm"] + 2) * work.rows * symbol("D", sublayer.hidden_size))
 
 
 def _self_attention(a: SelfAttention, work: Work) -> Node:

@@ -24,6 +24,7 @@ from txcalc.architecture import (
 )
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import cross_attention_flops
+from txcalc.formulas.flops_side import per_layer_projection_flops
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.result import Node, leaf, total
 
@@ -35,7 +36,12 @@ def input_flops(embedding: InputEmbedding, work: Work) -> Node:
     """From tokens, image or sound to the first hidden states; looking up a table is no product."""
     match embedding:
         case TokenEmbedding():
-            parts = [projection_flops("projection", embedding.projection, work.rows)]
+            parts = [
+                projection_flops("projection", embedding.projection, work.rows),
+                per_layer_projection_flops(embedding.per_layer, embedding.embedding_size, work)
+                if embedding.per_layer
+                else None,
+            ]
         case PatchEmbedding():
             parts = [_patches(embedding, work)]
         case AudioEmbedding():

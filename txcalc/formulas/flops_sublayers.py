@@ -10,9 +10,11 @@ from txcalc.architecture import (
     GatedDeltaNet,
     LatentAttention,
     LinearAttention,
+    LowRankResidual,
     Mamba,
     Mamba2,
     MixtureOfExperts,
+    PerLayerInput,
     RealGatedRecurrence,
     SelfAttention,
     ShortConvolution,
@@ -31,6 +33,7 @@ from txcalc.formulas.flops_recurrent import (
     short_convolution_flops,
     token_convolution_flops,
 )
+from txcalc.formulas.flops_side import low_rank_flops, per_layer_input_flops
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.params_sublayers import FEED_FORWARD, MIXTURE, router_outputs
 from txcalc.result import Node, times, total
@@ -67,6 +70,10 @@ def sublayer_flops(sublayer: Sublayer, work: Work) -> Node:
             return token_convolution_flops(sublayer, work)
         case FourierMixing():
             return total("fourier_mixing", "FLOPs", [], note="a fast Fourier transform is no matrix product")
+        case PerLayerInput():
+            return per_layer_input_flops(sublayer, work)
+        case LowRankResidual():
+            return low_rank_flops(sublayer, work)
 
 
 def feed_forward_flops(f: FeedForward, work: Work, name: str = "feed_forward") -> Node:

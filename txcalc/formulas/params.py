@@ -7,7 +7,7 @@ Tied and shared tensors are counted where they are stored. Sources are the paper
 from __future__ import annotations
 
 from functools import reduce
-from operator import add, mul
+from operator import add
 
 from txcalc.architecture import (
     AttentionPooling,
@@ -32,10 +32,17 @@ from txcalc.architecture import (
     StreamHead,
     Sublayer,
     TokenEmbedding,
-    UnusedTensor,
 )
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.params_parts import linear, norm_params
+from txcalc.formulas.params_side import (
+    altup_params,
+    counted_params,
+    per_layer_projection_params,
+    per_layer_table_params,
+    streams_params,
+    unused_params,
+)
 from txcalc.formulas.params_sublayers import attention_expert_params, expert_params, sublayer_params
 from txcalc.result import Node, leaf, times, total
 
@@ -55,7 +62,9 @@ def params(model: Model) -> Node:
     stacks = [stack_params(stack, seen, embedding_key="params.embedding" * alone) for stack in model.stacks]
     towers = [connector_params(connector) for connector in model.connectors]
     head = heads_params(model.head, model.pooled_head)
-    parts = [*stacks, *towers, head, similarity_params(model.similarity), unused_params(model.unused)]
+    counted = [counted_params(part) for part in model.counted]
+    beside = [similarity_params(model.similarity), unused_params(model.unused)]
+    parts = [*stacks, *towers, *counted, head, *beside]
     everything = total("total", "parameters", parts, key="params.total", convention=CONVENTION)
     views = [*_views(model, everything, head), extra_params(model.extra)]
     tree = total("params", "parameters", [everything, *views], source=SOURCE)
@@ -142,6 +151,7 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
     parts: list[Node | None] = [
         embedding_params(stack.embedding, key=embedding_key),
         *layers,
+        streams_params(stack.hidden_size, stack.altup_streams),
         _stack_tables(stack),
         hyper_params(stack.stream_head),
         leaf("low_state", "parameters", 1 * symbol("D", stack.hidden_size)) if stack.cycles else None,
@@ -207,7 +217,8 @@ def _summarises(layer: Layer) -> bool:
 
 def layer_params(layer: Layer) -> list[Node]:
     """Every sublayer and norm of one layer, in order."""
-    return [node for step in layer.steps for node in _step_params(step)]
+    steps = [node for step in layer.steps for node in _step_params(step)]
+    return [*steps, altup_params(layer.altup)] if layer.altup else steps
 
 
 def _step_params(step: Residual) -> list[Node]:
@@ -283,6 +294,7 @@ def _token_tables(embedding: TokenEmbedding) -> list[Node | None]:
         leaf("other_types", "parameters", symbol("other_types", embedding.other_types) * D)
         if embedding.other_types
         else None,
+        per_layer_table_params(embedding.per_layer) if embedding.per_layer else None,
     ]
 
 
@@ -299,7 +311,11 @@ def _position_table(positions: object) -> Node | None:
 
 
 def _token_rest(embedding: TokenEmbedding) -> list[Node | None]:
-    return [norm_params("norm", embedding.norm), projection_params("projection", embedding.projection)]
+    return [
+        norm_params("norm", embedding.norm),
+        projection_params("projection", embedding.projection),
+        per_layer_projection_params(embedding.per_layer, embedding.embedding_size) if embedding.per_layer else None,
+    ]
 
 
 def _patch_tables(embedding: PatchEmbedding) -> list[Node | None]:
@@ -376,15 +392,6 @@ def extra_params(extra: Prediction | None) -> Node | None:
 
 PREDICTION = "DeepSeek-V3 (arXiv 2412.19437), section 2.2: multi-token prediction"
 _EXTRA = "blocks that predict further tokens: not in params.total; tables shared with the model are counted there"
-
-
-def unused_params(tensors: tuple[UnusedTensor, ...]) -> Node | None:
-    """Parameters that are held and never read; they are trainable tensors of the model all the same."""
-    parts = []
-    for tensor in tensors:
-        elements = reduce(mul, tensor.shape, symbol("count", tensor.count))
-        parts.append(leaf(tensor.name, "parameters", elements))
-    return total("unused", "parameters", parts) if parts else None
 
 
 def head_params(head: Head, *, name: str = "head", key: str = "params.head") -> Node:

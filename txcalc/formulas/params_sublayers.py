@@ -14,9 +14,11 @@ from txcalc.architecture import (
     GatedDeltaNet,
     LatentAttention,
     LinearAttention,
+    LowRankResidual,
     Mamba,
     Mamba2,
     MixtureOfExperts,
+    PerLayerInput,
     QKNorm,
     RealGatedRecurrence,
     RelativeBias,
@@ -31,6 +33,7 @@ from txcalc.formulas.letters import head_widths
 from txcalc.formulas.params_compressed import compressed_attention_params
 from txcalc.formulas.params_latent import chooser_params, latent_attention_params
 from txcalc.formulas.params_parts import linear, norm_params
+from txcalc.formulas.params_side import side_params
 from txcalc.result import Node, leaf, times, total
 
 # Where each part is defined; the counts are derived from the shapes of its matrices.
@@ -86,6 +89,8 @@ def sublayer_params(sublayer: Sublayer) -> Node:
             return _token_convolution(sublayer)
         case FourierMixing():
             return total("fourier_mixing", "parameters", [])
+        case PerLayerInput() | LowRankResidual():
+            return side_params(sublayer)
 
 
 # ---- attention ------------------------------------------------------------------------------------------------------
@@ -231,6 +236,9 @@ def _mixture(m: MixtureOfExperts) -> Node:
     D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
     parts = [
         linear("router", D, router_outputs(m), bias=m.router.bias),
+        norm_params("router_norm", m.router.input_norm),
+        leaf("expert_scale", "parameters", 1 * E) if m.router.expert_scale else None,
+        norm_params("expert_norm", m.expert_norm),
         leaf("correction_bias", "parameters", 1 * E) if m.router.correction_bias_stored else None,
         *_latent_projections(m, D),
         times("experts", "parameters", E, [expert_params(m)]),

@@ -27,7 +27,7 @@ def _shrunk(stack: Stack, times: int) -> Stack:
     runs = tuple((kind, times + place % 2 if times > 1 else 1) for place, kind in enumerate(order))
     firsts = {kind: sum(count for _, count in runs[:place]) for place, kind in enumerate(order)}
     moved = _new_depths(stack, firsts)
-    return stack.replace(layers=tuple(_with_sources(layer, moved) for layer in stack.layers), runs=runs)
+    return stack.with_layers(tuple(_with_sources(layer, moved) for layer in stack.layers), runs)
 
 
 def _new_depths(stack: Stack, firsts: dict[int, int]) -> dict[int, int]:

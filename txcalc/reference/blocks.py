@@ -18,6 +18,7 @@ from txcalc import architecture as arch
 from txcalc.reference.cache import CacheSpec, Entry
 from txcalc.reference.context import Context
 from txcalc.reference.norms import optional_norm
+from txcalc.reference.side_streams import AltUp
 from txcalc.reference.streams import HyperConnection
 from txcalc.reference.sublayers import make_sublayer
 
@@ -101,14 +102,38 @@ class Layer(nn.Module):
         super().__init__()
         self.steps = nn.ModuleList(Step(step) for step in layer.steps)
         self.looks = any(isinstance(each, arch.CrossAttention) and each.optional for each in layer.sublayers())
+        self.altup = AltUp(layer.altup) if layer.altup else None
+        self.scalar: Tensor | None
+        self.register_buffer("scalar", torch.ones(1) if layer.scalar else None)
+
+    def initialise(self) -> None:
+        """A stored factor starts as 1."""
+        if self.scalar is not None:
+            self.scalar.fill_(1.0)
 
     def forward(self, x_BTD: Tensor, context: Context, kept: Sequence[Entry | None] | None = None) -> Tensor:
-        """[B, T, D] -> [B, T, D]; ``kept`` has one entry a sublayer, in order of execution."""
+        """[B, T, D] -> [B, T, D]; ``kept`` has one entry a sublayer, in order of execution.
+
+        With several streams [X, B, T, D] -> the same: the last step reads one and is added to the others.
+        """
         if self.looks and context.source is None:
             return x_BTD
+        if self.altup is None:
+            x_BTD = self._run(list(self.steps), x_BTD, context, kept)
+            return x_BTD if self.scalar is None else x_BTD * self.scalar
+        predicted_XBTD = self.altup.predict(x_BTD)
+        active = self.altup.a.active
+        out_BTD = self._run(list(self.steps)[:-1], predicted_XBTD[active], context, kept)
+        x_XBTD = self.altup.correct(predicted_XBTD, out_BTD)
+        added_BTD = self._run(list(self.steps)[-1:], self.altup.scaled(x_XBTD[active]), context, None)
+        return torch.cat((x_XBTD[:1], x_XBTD[1:] + added_BTD))
+
+    def _run(
+        self, steps: list[nn.Module], x_BTD: Tensor, context: Context, kept: Sequence[Entry | None] | None
+    ) -> Tensor:
         late: dict[int, Tensor] = {}
         first = 0
-        for step in self.steps:
+        for step in steps:
             assert isinstance(step, Step)
             count = len(step.branches)
             entries = [None] * count if kept is None else kept[first : first + count]

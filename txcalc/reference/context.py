@@ -68,6 +68,7 @@ class Context:
     weights: dict[tuple[int, str], Tensor] | None = None
     layer: int = 0
     chosen: Tensor | None = None  # the keys that the last indexer picked, boolean [B, 1, T, S]
+    per_layer_BTLP: Tensor | None = None  # the embedding's vectors for each layer (Gemma 3n)
     kept_keys: dict[int, Keys] = field(default_factory=dict)  # of layers that later layers read (kv_source)
     tables: dict[str, Any] = field(default_factory=dict)  # of the stack: relative bias, disentangled positions
     memo: dict[Hashable, Any] = field(default_factory=dict)

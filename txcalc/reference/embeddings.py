@@ -11,6 +11,7 @@ from txcalc.reference.context import Context
 from txcalc.reference.feed_forward import ACTIVATIONS
 from txcalc.reference.norms import optional_norm
 from txcalc.reference.positions import sinusoidal
+from txcalc.reference.side_streams import PerLayerTable
 
 
 class Projection(nn.Module):
@@ -65,6 +66,7 @@ class TokenEmbedding(nn.Module):
         self.token_types = nn.Embedding(e.token_types, e.embedding_size) if e.token_types else None
         self.norm = optional_norm(e.norm)
         self.projection = Projection(e.projection) if e.projection else None
+        self.per_layer = PerLayerTable(e.per_layer, e.embedding_size) if e.per_layer else None
         self.norm_last = e.norm is not None and e.norm.width != e.embedding_size
         self.positions_last = e.positions is not None and e.positions.width != e.embedding_size
 
@@ -73,6 +75,8 @@ class TokenEmbedding(nn.Module):
         x_BTD = F.embedding(tokens_BT, table_VD)
         if self.e.scale != 1.0:
             x_BTD = x_BTD * torch.tensor(self.e.scale, dtype=x_BTD.dtype)  # rounded as the table is
+        if self.per_layer is not None:
+            context.per_layer_BTLP = self.per_layer(tokens_BT, x_BTD)
         if self.token_types is not None:
             x_BTD = x_BTD + self.token_types(torch.zeros_like(tokens_BT) if types_BT is None else types_BT)
         if not self.positions_last:

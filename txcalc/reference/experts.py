@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from txcalc import architecture as arch
 from txcalc.reference.context import Context
 from txcalc.reference.feed_forward import XIELU, FeedForward, inner
+from txcalc.reference.norms import optional_norm
 from txcalc.reference.sublayer import Sublayer
 from txcalc.reference.support import not_built
 
@@ -26,6 +27,8 @@ class Router(nn.Module):
         total = m.num_experts + m.router.zero_experts
         self.weight = nn.Parameter(torch.empty(total, m.hidden_size))
         self.bias = nn.Parameter(torch.empty(total)) if m.router.bias else None
+        self.input_norm = optional_norm(m.router.input_norm)
+        self.expert_scale = nn.Parameter(torch.empty(total)) if m.router.expert_scale else None
         self.correction: Tensor | None
         zeros = torch.zeros(total) if m.router.correction_bias else None
         if zeros is not None and m.router.correction_bias_stored:
@@ -35,6 +38,8 @@ class Router(nn.Module):
 
     def forward(self, x_MD: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [M, D] -> (weights [M, C] in fp32, choices [M, C])."""
+        if self.r.input_norm is not None:
+            x_MD = self.input_norm(x_MD) * self.r.input_scale
         bias = None if self.bias is None else self.bias.float()
         logits_ME = F.linear(x_MD.float(), self.weight.float(), bias)
         if self.r.logit_softcap is not None:
@@ -52,6 +57,8 @@ class Router(nn.Module):
             weights_MC = weights_MC.softmax(-1)
         if self.r.norm_topk_prob:
             weights_MC = weights_MC / (weights_MC.norm(p=self.r.norm_order, dim=-1, keepdim=True) + 1e-20)
+        if self.expert_scale is not None:
+            weights_MC = weights_MC * self.expert_scale[chosen_MC]
         return weights_MC * self.r.scaling_factor, chosen_MC
 
     def _scores(self, logits_ME: Tensor) -> Tensor:
@@ -125,6 +132,7 @@ class MixtureOfExperts(Sublayer):
         not_built(m)
         self.m = m
         self.router = Router(m)
+        self.expert_norm = optional_norm(m.expert_norm)
         self.experts = Experts(m.expert, m.num_experts)
         self.shared_expert = FeedForward(m.shared_expert) if m.shared_expert else None
         self.shared_expert_gate = nn.Linear(m.hidden_size, 1, bias=False) if m.shared_expert_gate else None
@@ -133,7 +141,8 @@ class MixtureOfExperts(Sublayer):
         """[B, T, D] -> [B, T, D]."""
         x_MD = x_BTD.reshape(-1, x_BTD.shape[-1])
         weights_MC, chosen_MC = self.router(x_MD)
-        routed = self.on_meta(x_MD, weights_MC) if x_MD.is_meta else self.routed(x_MD, weights_MC, chosen_MC)
+        in_MD = self.expert_norm(x_MD)
+        routed = self.on_meta(in_MD, weights_MC) if x_MD.is_meta else self.routed(in_MD, weights_MC, chosen_MC)
         if self.shared_expert is not None:
             shared = self.shared_expert(x_MD)
             if self.shared_expert_gate is not None:

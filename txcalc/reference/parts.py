@@ -27,6 +27,8 @@ _LABELS: Final = {
     arch.ShortConvolution: "conv",
     arch.TokenConvolution: "tokenconv",
     arch.FourierMixing: "fourier",
+    arch.PerLayerInput: "per_layer",
+    arch.LowRankResidual: "low_rank",
 }
 _STEP: Final = re.compile(r"steps\.(\d+)\.(?:branches\.(\d+)\.)?(?:sublayer(?:\.|$))?(.*)")
 _LAYER: Final = re.compile(r"layers\.(\d+)\.(.+)")
@@ -92,14 +94,18 @@ def layer_part(
 def in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]:
     """``steps.1.branches.0.sublayer.up_proj.weight`` -> (``mlp.up_proj.weight``, the feed-forward).
 
-    A norm of a whole step is named after the step's first branch.
+    A norm of a whole step is named after the step's first branch; what is the layer's own keeps its name.
     """
+    if not inner.startswith("steps."):
+        return inner, None
     found = _STEP.fullmatch(inner)
     assert found is not None, inner
     step, branch = int(found[1]), int(found[2] or 0)
     if not layer.steps[step].branches:
         return f"stream.{found[3]}", None
     label = _labels(layer)[step][branch]
+    if found[2] is None and getattr(layer.steps[step].branches[0], found[3].split(".")[0], None) is not None:
+        label += ".step"  # the branch has such a norm too
     return f"{label}.{found[3]}".rstrip("."), layer.steps[step].branches[branch].sublayer
 
 

@@ -49,6 +49,13 @@ def frequencies(rotary: arch.Rotary, length: int) -> Tensor:
 
     ``length``: how long the sequence is or may become; dynamic NTK and LongRoPE choose by it.
     """
+    radians_R = _frequencies(rotary, length)
+    if rotary.still_pairs:
+        radians_R = torch.cat((radians_R[: -rotary.still_pairs], torch.zeros(rotary.still_pairs, device="cpu")))
+    return radians_R
+
+
+def _frequencies(rotary: arch.Rotary, length: int) -> Tensor:
     scaling = rotary.scaling
     match scaling:
         case None:

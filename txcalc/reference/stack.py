@@ -19,6 +19,7 @@ from txcalc.reference.embeddings import Projection, make_embedding
 from txcalc.reference.heads import AttentionPooling, Pooler
 from txcalc.reference.norms import optional_norm
 from txcalc.reference.positions import RelativeBias
+from txcalc.reference.side_streams import Streams
 from txcalc.reference.streams import StreamHead
 
 
@@ -33,6 +34,7 @@ class Stack(nn.Module):
         super().__init__()
         self.stack = stack
         self.embedding = make_embedding(stack.embedding)
+        self.streams = Streams(stack.hidden_size, stack.altup_streams) if stack.altup_streams > 1 else None
         self.layers, self.order = _layers(stack)
         self.stream_head = StreamHead(stack.stream_head) if stack.stream_head else None
         self.final_norm = optional_norm(stack.final_norm)
@@ -60,6 +62,8 @@ class Stack(nn.Module):
         context.tables = self.tables()
         if self.stream_head is not None:
             x_BTD = x_BTD[:, :, None].repeat(1, 1, self.stream_head.h.streams, 1)
+        if self.streams is not None:
+            x_BTD = self.streams.split(x_BTD)
         for depth, layer in enumerate(self.depths()):
             if self.gradient_checkpointing and cache is None and torch.is_grad_enabled():
                 x_BTD = checkpoint(_run, layer, depth, x_BTD, context, None, use_reentrant=False)
@@ -67,6 +71,8 @@ class Stack(nn.Module):
                 x_BTD = _run(layer, depth, x_BTD, context, cache)
         if self.stream_head is not None:
             x_BTD = self.stream_head(x_BTD)
+        if self.streams is not None:
+            x_BTD = self.streams.join(x_BTD)
         x_BTD = self.final_norm(x_BTD)
         return x_BTD if self.out_projection is None else self.out_projection(x_BTD)
 

@@ -11,6 +11,7 @@ from txcalc.reference.feed_forward import FeedForward
 from txcalc.reference.gated_recurrence import RealGatedRecurrence
 from txcalc.reference.latent_attention import LatentAttention
 from txcalc.reference.linear_attention import FourierMixing, LinearAttention
+from txcalc.reference.side_streams import LowRankResidual, PerLayerInput
 from txcalc.reference.state_space import Mamba, Mamba2
 from txcalc.reference.sublayer import Sublayer
 from txcalc.reference.support import NOT_BUILT_KINDS, unbuilt
@@ -51,3 +52,7 @@ def make_sublayer(sublayer: arch.Sublayer) -> Sublayer:
             return TokenConvolution(sublayer)
         case arch.FourierMixing():
             return FourierMixing(sublayer)
+        case arch.PerLayerInput():
+            return PerLayerInput(sublayer)
+        case arch.LowRankResidual():
+            return LowRankResidual(sublayer)

@@ -28,6 +28,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "out_bias": "a bias on the sum of experts (JetMoE)",
     },
     arch.Router: {"product_keys": "experts that are pairs of keys (Doge)", "hashed": "experts by token (DeepSeek-V4)"},
+    arch.Model: {"counted": "parts that are counted by their tensors alone"},
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},
     arch.Connector: {"merge": "patches joined four by four (Qwen)"},

@@ -14,9 +14,11 @@ from txcalc.architecture import (
     LatentAttention,
     Layer,
     LinearAttention,
+    LowRankResidual,
     Mamba,
     Mamba2,
     MixtureOfExperts,
+    PerLayerInput,
     Position,
     RealGatedRecurrence,
     RelativeBias,
@@ -42,6 +44,8 @@ def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
     found += ["branches that join later"] if any(branch.defer for branch in branches) else []
     found += ["gated branches and learned skips"] if _gated(layer) else []
     found += ["several residual streams"] if any(step.streams for step in layer.steps) else []
+    found += ["several streams a token"] if layer.altup else []
+    found += ["layers with a stored factor"] if layer.scalar else []
     return tuple(dict.fromkeys(found))
 
 
@@ -97,6 +101,10 @@ def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
             yield "short convolutions"
         case FourierMixing():
             yield "Fourier mixing"
+        case PerLayerInput():
+            yield "inputs of each layer's own"
+        case LowRankResidual():
+            yield "low-rank residuals"
 
 
 def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
@@ -128,8 +136,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
 
 
 def _position(position: Position | None) -> Iterator[str]:
-    if isinstance(position, Rotary) and position.axes != 1:
-        yield "positions on several axes"
+    if isinstance(position, Rotary) and (position.axes != 1 or position.still_pairs):
+        yield "positions on several axes or pairs that stand still"
 
 
 def _feed_forward(f: FeedForward) -> Iterator[str]:
@@ -149,6 +157,13 @@ def _mixture(m: MixtureOfExperts) -> Iterator[str]:
         yield "biases on the sum of experts"
     if m.router.product_keys or m.router.hashed:
         yield "experts that are pairs of keys, or a table's"
+    if (
+        m.router.input_norm is not None
+        or m.router.input_scale != 1.0
+        or m.expert_norm is not None
+        or m.router.expert_scale
+    ):
+        yield "routers and experts that read the stream through norms of their own"
     if m.router.scoring == "sparsemixer" or m.router.zero_experts:
         yield "sparse mixers and zero experts"
     if m.router.logit_softcap is not None or m.router.norm_order != 1.0 or m.router.correction_on_logits:

@@ -28,6 +28,7 @@ _MODULES: Final = {
     "recurrences": "mamba2 falcon_mamba bamba falcon_h1 granitemoehybrid nemotron_h recurrent_gemma lfm2 lfm2_moe",
     "encoders": "bert roberta albert distilbert",
     "seq2seq": "t5 bart",
+    "gemma": "gemma3n_text gemma4_text gemma4_unified_text",
     "towers": "gemma3",
     "vision": "vit dinov2",
 }
