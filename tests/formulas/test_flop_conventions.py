@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import txcalc
 from txcalc.configs import architecture_of
 from txcalc.errors import RequestError
-from txcalc.formulas.flop_conventions import PRESETS, conventions
+from txcalc.formulas.flop_conventions import MEANS, PRESETS, conventions
 from txcalc.formulas.flops_work import CONVENTIONS as NAMES
 from txcalc.result import Node
 
@@ -100,15 +100,15 @@ def test_llama3_8b_distances(name: str, percent: str) -> None:
     [
         ("matmul-full", set()),
         ("matmul-causal", {"attention"}),
-        ("palm", {"embedding", "other"}),
-        ("kaplan", {"attention", "logits", "other"}),
-        ("gpt3-6nd", {"attention", "embedding", "other"}),
+        ("palm", {"embedding", "norms"}),
+        ("kaplan", {"attention", "logits", "norms"}),
+        ("gpt3-6nd", {"attention", "embedding", "norms"}),
         ("chinchilla", {"embedding", "softmax"}),
         ("megatron", {"attention"}),
-        ("torchtitan", {"other"}),
-        ("narayanan-hw", {"recompute", "other"}),
-        ("korthikanti", {"other"}),
-        ("hf-trainer", {"attention", "other"}),
+        ("torchtitan", {"norms"}),
+        ("narayanan-hw", {"recompute", "projections", "feed_forward"}),
+        ("korthikanti", {"projections", "feed_forward"}),
+        ("hf-trainer", {"attention", "norms"}),
         ("executed", {"attention"}),
     ],
 )
@@ -120,8 +120,41 @@ def test_differences_of_llama3_8b_by_term(name: str, terms: set[str]) -> None:
 def test_the_terms_have_the_size_they_should() -> None:
     """Norms: 65 of 4,096 weights, 6 FLOPs each and token. The input table: 6 V D a token."""
     palm, kaplan = conventions(llama3_8b(), seq=S, names=["palm", "kaplan"])
-    assert differences(palm) == {"embedding": 6 * E * S, "other": 6 * 65 * 4096 * S}
-    assert differences(kaplan) == {"attention": -ATTENTION * S, "logits": -6 * E * S, "other": 6 * 65 * 4096 * S}
+    assert differences(palm) == {"embedding": 6 * E * S, "norms": 6 * 65 * 4096 * S}
+    assert differences(kaplan) == {"attention": -ATTENTION * S, "logits": -6 * E * S, "norms": 6 * 65 * 4096 * S}
+
+
+def test_shape_is_two_terms() -> None:
+    """Korthikanti's 8 h^2 of projections and 16 h^2 of feed-forward, in FLOPs a token, against Llama-3-8B's: queries and
+    output of h^2 each, keys and values of h^2 / 4 each; three matrices of 14,336 h."""
+    (node,) = conventions(llama3_8b(), seq=S, names=["korthikanti"])
+    h = 4096
+    assert differences(node) == {
+        "projections": 3 * 32 * S * (8 * h * h - 2 * (2 * h * h + 2 * h * h // 4)),
+        "feed_forward": 3 * 32 * S * (16 * h * h - 2 * 3 * 14_336 * h),
+    }
+
+
+NAMED = (
+    "gpt2", "opt-125m", "bloom-560m", "gemma-2-2b", "gemma-3-4b", "mixtral-8x7b", "deepseek-v3", "gpt-oss-20b",
+    "falcon-7b", "bert-base", "qwen3-30b-a3b", "phi-2", "mpt-7b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_difference_has_a_name(name: str) -> None:
+    """Attention, feed-forwards and experts leave nothing over: biases, norms, idle experts, routers have names."""
+    for node in conventions(txcalc.load(name), seq=64):
+        assert "other" not in differences(node), node.name
+        assert set(differences(node)) <= set(MEANS)
+
+
+def test_what_has_no_matrix_is_left_over() -> None:
+    """Negative control: Mamba's convolution and states are products of no weight, and ALBERT's one layer runs twelve
+    times; neither is a norm or a projection."""
+    for name in ("mamba-130m", "albert-base"):
+        (node,) = conventions(txcalc.load(name), seq=64, names=["palm"])
+        assert differences(node)["other"] < 0
 
 
 def test_a_tied_head_costs_logits_and_no_second_table() -> None:
@@ -170,7 +203,9 @@ def test_experts() -> None:
     counts = txcalc.params(model).figures()
     assert found["gpt3-6nd"].value == 6 * counts["params.active"] * 16
     assert found["hf-trainer"].value == 6 * (counts["params.total"] - counts["params.embedding"]) * 16
-    assert differences(found["megatron"])["other"] == -3 * 2 * 16 * 3 * 64 * 8
+    idle = counts["params.total"] - counts["params.active"]
+    assert differences(found["hf-trainer"])["experts"] == 6 * idle * 16
+    assert differences(found["megatron"])["routing"] == -3 * 2 * 16 * 3 * 64 * 8
 
 
 # ---- properties -----------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from txcalc.report.document import Section
 from txcalc.report.flops_sections import (
     conventions_section,
     flops_section,
-    other_notes,
     parts_section,
     run_section,
+    term_notes,
     terms_section,
 )
 from txcalc.result import Node
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> Answer:
         facts={"inputs": _inputs(options, lengths)},
         sections=_sections(tree, counted, whole, options, lengths),
         warnings=tuple(context_warnings(model, max(lengths.values(), default=1))),
-        notes=(*model.notes, *other_notes(counted)),
+        notes=(*model.notes, *(term_notes(counted) if options.convention == "all" else ())),
         reasons=model.reasons,
         in_part=in_part,
     )

@@ -1,14 +1,15 @@
 """Whose FLOPs: the conventions of papers and tools for one training step, and where each differs from matmul-full.
 
 Each preset is the formula of its source applied to the model; ``differences`` are signed terms that add up, to the
-FLOP, to its distance from matmul-full. What the named terms leave is ``other``, and the preset says what that is.
+FLOP, to its distance from matmul-full (``MEANS`` says what each is). What they leave is ``other``: nothing in a model
+of attention, feed-forwards and experts.
 For a mixture of experts a formula in parameters takes the active ones, unless its source does otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from txcalc.architecture import Model
 from txcalc.errors import RequestError
@@ -20,21 +21,36 @@ from txcalc.formulas.recomputation import recomputed
 from txcalc.record import Record
 from txcalc.result import Node, leaf, total
 
-Term = Literal["attention", "logits", "embedding", "recompute", "softmax", "other"]
-TERMS: Final[tuple[Term, ...]] = ("attention", "logits", "embedding", "recompute", "softmax", "other")
+Term = Literal[
+    "attention", "logits", "embedding", "recompute", "softmax", "norms", "projections", "feed_forward", "experts",
+    "routing", "other",
+]  # fmt: skip
+TERMS: Final[tuple[Term, ...]] = get_args(Term)
+MEANS: Final[Mapping[Term, str]] = {
+    "attention": "score and value products",
+    "logits": "the output matrix",
+    "embedding": "input tables",
+    "recompute": "activations made again",
+    "softmax": "operations on scores",
+    "norms": "norms, biases and scales: parameters that are no matrix",
+    "projections": "matrices of attention: the formula has 4 h^2, a KV head for each query head",
+    "feed_forward": "the formula has 8 h^2, two matrices of width 4 h",
+    "experts": "experts that a token does not visit",
+    "routing": "the router, and gates of shared experts",
+    "other": "products without a matrix of their own (states, convolutions), matrices that run more than once, "
+    "and those that no gradient reaches",
+}
 
 Counted = tuple[list[Node], Mapping[Term, Expression]]
-_NORMS: Final = "norms and biases: parameters that are no matrix"
 
 
 class Convention(Record):
-    """A way to count: ``count`` gives the parts and the named differences; ``other`` says what is left."""
+    """A way to count: ``count`` gives the parts and the named differences."""
 
     name: str
     says: str
     source: str
     count: Callable[[Facts], Counted]
-    other: str = _NORMS
     one_stack: bool = True
 
 
@@ -82,19 +98,18 @@ def _counted(convention: Convention, facts: Facts) -> Node:
     return total(
         convention.name,
         "FLOPs",
-        [*parts, _differences(convention, named, value - facts.training)],
+        [*parts, _differences(named, value - facts.training)],
         key=f"conventions.{convention.name}",
         source=convention.source,
         convention=convention.says,
     )
 
 
-def _differences(convention: Convention, named: Mapping[Term, Expression], whole: int) -> Node:
+def _differences(named: Mapping[Term, Expression], whole: int) -> Node:
     """Signed terms that add up to ``whole``; ``other`` is the rest of it."""
     rest = whole - sum(int(value) for value in named.values())
-    terms = [leaf(term, "FLOPs", named[term]) for term in TERMS if term in named and int(named[term])]
-    if rest:
-        terms.append(leaf("other", "FLOPs", symbol("other", rest), note=convention.other))
+    given: dict[Term, Expression] = {**named, "other": symbol("other", rest)}
+    terms = [leaf(term, "FLOPs", given[term], note=MEANS[term]) for term in TERMS if int(given.get(term, 0))]
     return total("difference", "FLOPs", terms, aside=True, note="to matmul-full")
 
 
@@ -124,7 +139,7 @@ def _megatron(f: Facts) -> Counted:
         leaf("attention", "FLOPs", 3 * half),
         leaf("logits", "FLOPs", 3 * f.logits),
     ]
-    return parts, {"attention": 3 * half - 3 * f.attention}
+    return parts, {"attention": 3 * half - 3 * f.attention, "routing": -3 * f.routing}
 
 
 def _chinchilla(f: Facts) -> Counted:
@@ -151,29 +166,38 @@ def _embedding(f: Facts) -> Expression:
     return 6 * tables * f.tokens
 
 
+def _norms(f: Facts) -> Expression:
+    """Norms and biases in N, those of the heads too."""
+    return 6 * (f.vectors + f.head_vectors) * f.tokens if int(f.head_vectors) else 6 * f.vectors * f.tokens
+
+
 def _kaplan(f: Facts) -> Counted:
     count = f.active_params - f.embedding_params - f.head_params
-    return [_parameters(f, count)], {"attention": -3 * f.attention, "logits": -3 * f.logits}
+    named: dict[Term, Expression] = {"attention": -3 * f.attention, "logits": -3 * f.logits}
+    return [_parameters(f, count)], {**named, "norms": 6 * f.vectors * f.tokens}
 
 
 def _six_nd(f: Facts) -> Counted:
-    return [_parameters(f, f.active_params)], {"attention": -3 * f.attention, "embedding": _embedding(f)}
+    named: dict[Term, Expression] = {"attention": -3 * f.attention, "embedding": _embedding(f), "norms": _norms(f)}
+    return [_parameters(f, f.active_params)], named
 
 
 def _palm(f: Facts) -> Counted:
     parts = [_parameters(f, f.active_params), leaf("attention", "FLOPs", 3 * f.attention)]
-    return parts, {"embedding": _embedding(f)}
+    return parts, {"embedding": _embedding(f), "norms": _norms(f)}
 
 
 def _torchtitan(f: Facts) -> Counted:
     """A tied head is counted all the same: the formula is evaluated before the two are tied."""
     count = f.active_params - f.embedding_params
     count = count + f.tied_params if int(f.tied_params) else count
-    return [_parameters(f, count), leaf("attention", "FLOPs", 3 * f.attention)], {}
+    return [_parameters(f, count), leaf("attention", "FLOPs", 3 * f.attention)], {"norms": _norms(f)}
 
 
 def _hf_trainer(f: Facts) -> Counted:
-    named: dict[Term, Expression] = {"attention": -3 * f.attention}
+    named: dict[Term, Expression] = {"attention": -3 * f.attention, "norms": _norms(f)}
+    if int(f.idle_params):
+        named["experts"] = 6 * f.idle_params * f.tokens
     if int(f.tied_params):
         named["logits"] = -6 * f.tied_params * f.tokens
     return [_parameters(f, f.total_params - f.embedding_params)], named
@@ -192,13 +216,15 @@ def _printed(f: Facts, passes: int) -> Counted:
         leaf("attention", "FLOPs", passes * square),
         leaf("logits", "FLOPs", logits),
     ]
-    named: dict[Term, Expression] = {"attention": 3 * square - 3 * f.attention, "logits": logits - 3 * f.logits}
+    named: dict[Term, Expression] = {
+        "attention": 3 * square - 3 * f.attention,
+        "logits": logits - 3 * f.logits,
+        "projections": 3 * (8 * f.tokens * L * h * h) - 3 * f.projections,
+        "feed_forward": 3 * (16 * f.tokens * L * h * h) - 3 * f.feed_forward,
+    }
     if passes > 3:
         named["recompute"] = matrices + square
     return parts, named
-
-
-_SHAPE: Final = "the formula assumes an intermediate_size of 4 * hidden_size, two matrices, and a KV head a query head"
 
 
 # ---- what runs ------------------------------------------------------------------------------------------------------
@@ -271,7 +297,6 @@ PRESETS: Final[Mapping[str, Convention]] = {
             says="every matrix product but the router's, half the score square, logits",
             source=_MEGATRON,
             count=_megatron,
-            other="the router, and gates of shared experts",
         ),
         Convention(
             name="torchtitan",
@@ -284,21 +309,18 @@ PRESETS: Final[Mapping[str, Convention]] = {
             says="96 B s L h^2 (1 + s / 6h + V / 16Lh): a GPT with full recomputation",
             source="Narayanan et al. 2021 (arXiv 2104.04473), equation 3",
             count=lambda f: _printed(f, 4),
-            other=_SHAPE,
         ),
         Convention(
             name="korthikanti",
             says="72 B s L h^2 (1 + s / 6h + V / 12Lh): a GPT without recomputation",
             source="Korthikanti et al. 2022 (arXiv 2205.05198), equation 7",
             count=lambda f: _printed(f, 3),
-            other=_SHAPE,
         ),
         Convention(
             name="hf-trainer",
             says="6 N a token, N without input tables, every expert; no attention square; logits only if untied",
             source="transformers 5.23, Trainer.floating_point_ops",
             count=_hf_trainer,
-            other="norms and biases, and experts that a token does not visit",
         ),
     )
 }

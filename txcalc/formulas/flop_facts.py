@@ -14,6 +14,7 @@ from txcalc.formulas.flops import forward_flops, pruned, training_flops
 from txcalc.formulas.flops_attention import PRODUCTS
 from txcalc.formulas.flops_question import TOWERS, Question
 from txcalc.formulas.params import params
+from txcalc.formulas.vectors import vector_params
 from txcalc.result import Node
 
 HEADS = frozenset({"head", "pooled_head"})
@@ -59,6 +60,17 @@ class Facts:
     def routing(self) -> Expression:
         """Choosing experts."""
         return self.part("routing", ROUTING)
+
+    @cached_property
+    def projections(self) -> Expression:
+        """Matrices of attention: its products left out."""
+        whole = self.part("attention", frozenset({"attention", "cross_attention"}))
+        return symbol("projections", int(whole) - int(self.attention))
+
+    @cached_property
+    def feed_forward(self) -> Expression:
+        """Feed-forwards, experts and their routing."""
+        return self.part("feed_forward", frozenset({"feed_forward", "mixture_of_experts"}))
 
     def attention_with(self, mask: str) -> Expression:
         """Score and value products of the forward pass under another mask convention."""
@@ -107,6 +119,25 @@ class Facts:
         embedding, head = self.model.main.embedding, self.model.head
         tied = head is not None and head.tied and isinstance(embedding, TokenEmbedding)
         return symbol("tied_params", embedding.vocab_size * embedding.embedding_size if tied else 0)  # type: ignore[union-attr]  # tied says it
+
+    @cached_property
+    def _vector_params(self) -> tuple[int, int]:
+        return vector_params(self.model)
+
+    @cached_property
+    def vectors(self) -> Expression:
+        """Norms, biases and scales of the layers: parameters that are no matrix."""
+        return symbol("vectors", self._vector_params[0])
+
+    @cached_property
+    def head_vectors(self) -> Expression:
+        """Those of the heads."""
+        return symbol("head_vectors", self._vector_params[1])
+
+    @cached_property
+    def idle_params(self) -> Expression:
+        """Experts that a token does not visit."""
+        return symbol("idle_experts", int(self.total_params) - int(self.active_params))
 
     # ---- softmax and shape --------------------------------------------------------------------------------------
 

@@ -99,8 +99,6 @@ def _number(value: float) -> str:
 
 # ---- conventions ----------------------------------------------------------------------------------------------------
 
-_TERMS = ("attention", "logits", "embedding", "recompute", "softmax", "other")
-
 
 def conventions_section(nodes: list[Node], *, batch: int, tokens: int) -> Section:
     """A row a convention: FLOPs a token and a sequence, and how far it is from matmul-full."""
@@ -116,19 +114,21 @@ def conventions_section(nodes: list[Node], *, batch: int, tokens: int) -> Sectio
 
 def terms_section(nodes: list[Node]) -> Section:
     """The differences by term, as shares of matmul-full."""
-    used = [term for term in _TERMS if any(_term(node, term) for node in nodes)]
-    rows = [Row(cells=(node.name, *(_share(_term(node, term), _reference(node)) for term in used))) for node in nodes]
-    return Section(columns=("difference by term", *used), rows=tuple(rows))
-
-
-def other_notes(nodes: list[Node]) -> list[str]:
-    """What ``other`` is, for the conventions that have it."""
-    named: dict[str, list[str]] = {}
+    rows = []
     for node in nodes:
-        for term in node.children[-1].children:
-            if term.name == "other":
-                named.setdefault(term.note, []).append(node.name)
-    return [f"other, in {', '.join(names)}: {what}" for what, names in named.items()]
+        reference = _reference(node)
+        terms = [
+            f"{term.name.replace('_', ' ')} {_share(int(term.value), reference)}" for term in node.children[-1].children
+        ]
+        if terms:
+            rows.append(Row(cells=(node.name, ", ".join(terms))))
+    return Section(columns=("convention", "terms"), rows=tuple(rows), heading="difference by term", facts=True)
+
+
+def term_notes(nodes: list[Node]) -> list[str]:
+    """What each term is that some convention differs by."""
+    means = {term.name: term.note for node in nodes for term in node.children[-1].children}
+    return [f"{name.replace('_', ' ')}: {what}" for name, what in means.items()]
 
 
 def parts_section(node: Node) -> Section:
@@ -153,10 +153,6 @@ def _reference(node: Node) -> int:
 
 def _difference(node: Node) -> str:
     return _share(int(node.children[-1].value), _reference(node)) or "0"
-
-
-def _term(node: Node, name: str) -> int:
-    return sum(int(term.value) for term in node.children[-1].children if term.name == name)
 
 
 def _share(value: int, size: int) -> str:
