@@ -125,8 +125,8 @@ def test_the_terms_have_the_size_they_should() -> None:
 
 
 def test_shape_is_two_terms() -> None:
-    """Korthikanti's 8 h^2 of projections and 16 h^2 of feed-forward, in FLOPs a token, against Llama-3-8B's: queries and
-    output of h^2 each, keys and values of h^2 / 4 each; three matrices of 14,336 h."""
+    """Korthikanti's 8 h^2 of projections and 16 h^2 of feed-forward, in FLOPs a token, against Llama-3-8B's: queries
+    and output of h^2 each, keys and values of h^2 / 4 each; three matrices of 14,336 h."""
     (node,) = conventions(llama3_8b(), seq=S, names=["korthikanti"])
     h = 4096
     assert differences(node) == {

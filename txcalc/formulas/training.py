@@ -32,6 +32,7 @@ SOURCE: Final = "derived: storages that are live at once in a training step; hel
 RECOMPUTES: Final = ("none", "selective", "full")
 _DATA: Final = "in the backward pass of experts what is live depends on which tokens they get; taken as one expert"
 
+_UNPACKED: Final = "kernels unpack a quantised matrix, or a tile of it, as they use it: not in the sum"
 _CUDA: Final = "what CUDA's kernels keep is taken from their sources and was not measured"
 
 
@@ -91,7 +92,7 @@ class _Work:
         tied = head.tied and asked.lora is None
         self.trained = [*self._trained(self.step.embedding, *self.step.layers), *self._tail(tied)]
         mixed = any(depends_on_data(layer) for layer in model.main.layers)
-        self.reasons = (_DATA,) * mixed + (_CUDA,) * asked.cuda
+        self.reasons = (_DATA,) * mixed + (_CUDA,) * asked.cuda + (_UNPACKED,) * bool(asked.quantized)
 
     def _pass(self) -> Pass:
         asked = self.asked
@@ -248,8 +249,7 @@ class _Work:
             return []
         sizes = [int(matrix.size_in) * int(matrix.size_out) for matrix in _matrices(params(self.model))]
         size = symbol("elements", max(sizes)) * 2
-        reason = "kernels unpack a matrix or a tile of it; this is the largest matrix whole, not in the sum"
-        return [leaf("unpacked matrix", "bytes", size, basis="estimated", reason=reason)]
+        return [leaf("largest matrix, unpacked", "bytes", size, basis="estimated", reason=_UNPACKED)]
 
 
 def _check(asked: Training) -> None:

@@ -48,6 +48,8 @@ def _estimates(tree: Node) -> list[Row]:
             rows.append(_row("logits, at their moment", node))
         if node.key == "memory.activations_per_token":
             rows.append(_row("activations per batched token", node))
+        if node.name == "largest matrix, unpacked":
+            rows.append(_row(f"{node.name} (not in the sum)", node))
     extra = tree.find("memory.allowances")
     rows += [_row(f"{child.name} (seen)", child, depth=1) for child in extra.children]
     rows.append(_row("with allowances, estimated", tree.find("memory.with_allowances")))
