@@ -72,6 +72,7 @@ from txcalc.architecture.recurrent import (
     ShortConvolution,
     TokenConvolution,
 )
+from txcalc.architecture.relative_attention import DepthAttention, RelativeAttention
 from txcalc.architecture.side_streams import AltUp, LowRankResidual, PerLayerInput, PerLayerTable
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "CountedPart",
     "CrossAttention",
     "Cycles",
+    "DepthAttention",
     "Differential",
     "Disentangled",
     "DynamicMask",
@@ -127,6 +129,7 @@ __all__ = [
     "Projection",
     "QKNorm",
     "RealGatedRecurrence",
+    "RelativeAttention",
     "RelativeBias",
     "RelativeKeys",
     "Residual",

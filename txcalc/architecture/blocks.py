@@ -25,10 +25,11 @@ from txcalc.architecture.recurrent import (
     ShortConvolution,
     TokenConvolution,
 )
+from txcalc.architecture.relative_attention import DepthAttention, RelativeAttention
 from txcalc.architecture.side_streams import AltUp, LowRankResidual, PerLayerInput
 from txcalc.record import Record
 
-Attention = SelfAttention | LatentAttention | CompressedAttention | CrossAttention
+Attention = SelfAttention | LatentAttention | CompressedAttention | RelativeAttention | CrossAttention
 Mixer = (
     Mamba
     | Mamba2
@@ -53,6 +54,7 @@ class Branch(Record):
     scale: float = 1.0  # constant multiplier of the output (Granite)
     layer_scale: bool = False  # learned multiplier per channel (DINOv2)
     scalar_gate: bool = False  # times tanh of one learned number (Llama 3.2 Vision)
+    out_conv: int | None = None  # and a causal depthwise convolution of that many taps of the output is added (Inkling)
     defer: int = 0
 
 
@@ -98,6 +100,7 @@ class Residual(Record):
     skip_scale: float = 1.0
     learned_skip: bool = False  # that x is multiplied by a learned vector (Doge)
     streams: HyperConnection | None = None
+    depth: DepthAttention | None = None  # what is read in place of x
 
 
 class Layer(Record):

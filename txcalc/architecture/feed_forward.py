@@ -31,6 +31,8 @@ class FeedForward(Record):
     limit: float | None = None
     alpha: float = 1.702  # swiglu_oai's
     gate_scale: float = 1.0  # constant multiplier of the gate, before the nonlinearity (Falcon-H1)
+    output_scale: bool = False  # one learned multiplier of the output (Inkling)
+    softcaps: tuple[float, float] | None = None  # of gate and value, each cap * tanh(x / cap) (Inkling 2)
     activation_sparsity: float = 0.0  # share of the gate's channels that a Gaussian cutoff zeroes (Gemma 3n)
 
 
@@ -61,6 +63,8 @@ class Router(Record):
     input_norm: Norm | None = None  # what the router reads, normed for it alone (Gemma 4)
     input_scale: float = 1.0
     expert_scale: bool = False  # a learned factor of each expert's weight, after the choice (Gemma 4)
+    scored_shared: int = 0  # so many shared experts are scored and weighted beside the chosen ones (Inkling)
+    learned_scale: bool = False  # and all weights have one learned multiplier
 
 
 class MixtureOfExperts(Record):

@@ -15,6 +15,7 @@ from txcalc.architecture.positions import (
     RelativeBias,
     Sinusoidal,
 )
+from txcalc.architecture.relative_attention import DepthAttention
 from txcalc.architecture.side_streams import PerLayerTable
 from txcalc.record import Record
 
@@ -130,6 +131,7 @@ class Stack(Record):
     runs: tuple[tuple[int, int], ...]
     cycles: Cycles | None = None
     stream_head: StreamHead | None = None  # before the final norm, where steps run on several streams
+    depth: DepthAttention | None = None  # what the final norm reads (Inkling 2)
     final_norm: Norm | None = None
     out_projection: Projection | None = None  # OPT-350m: back to the embedding's width
     relative_bias: RelativeBias | None = None

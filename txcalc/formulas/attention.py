@@ -14,6 +14,7 @@ from txcalc.architecture import (
     CrossAttention,
     LatentAttention,
     Model,
+    RelativeAttention,
     Rotary,
     SelfAttention,
     Stack,
@@ -83,8 +84,10 @@ def attention(
     """
     require_positive(ctx=ctx, batch=batch, window=window, source_ctx=source_ctx)
     asked = asked_pass(model, ctx=ctx, batch=batch, backend=backend)
-    if any(isinstance(each, CompressedAttention) for each in _sublayers(model)):
-        raise RequestError("the scores of compressed attention are not told apart here yet", "txcalc flops counts them")
+    if any(isinstance(each, CompressedAttention | RelativeAttention) for each in _sublayers(model)):
+        raise RequestError(
+            "the scores of this kind of attention are not told apart here yet", "txcalc flops counts them"
+        )
     kinds = _all_kinds(model, asked, source_ctx)
     if not kinds:
         raise RequestError(f"{model.name} has no attention, so no scores", "txcalc flops tells what its mixers cost")

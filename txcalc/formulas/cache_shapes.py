@@ -6,6 +6,7 @@ Both functions are a match over every kind of sublayer that mypy proves complete
 from __future__ import annotations
 
 from txcalc.architecture import (
+    Branch,
     CompressedAttention,
     CrossAttention,
     FeedForward,
@@ -19,6 +20,7 @@ from txcalc.architecture import (
     MixtureOfExperts,
     PerLayerInput,
     RealGatedRecurrence,
+    RelativeAttention,
     SelfAttention,
     ShortConvolution,
     Sublayer,
@@ -66,6 +68,10 @@ def cache_rows(sublayer: Sublayer, count: int) -> tuple[CacheRow, ...]:
             return _latent(sublayer, count)
         case CompressedAttention():
             return _compressed(sublayer, count)
+        case RelativeAttention():
+            K, H = symbol("K", sublayer.num_key_value_heads), symbol("H", sublayer.head_dim)
+            kind = "full attention" if sublayer.window is None else "sliding window"
+            return (_row(kind, count, K, H, H, limit=sublayer.window),)
         case (
             FeedForward()
             | MixtureOfExperts()
@@ -161,6 +167,9 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
             return StateShape(name="short convolution", state=exact(0), window=window)
         case CompressedAttention():
             return _open_entries(sublayer)
+        case RelativeAttention():
+            channels = 2 * symbol("K", sublayer.num_key_value_heads) * symbol("H", sublayer.head_dim)
+            return StateShape(name="keys and values", state=exact(0), window=channels * _taps(sublayer.conv_kernel))
         case (
             SelfAttention()
             | CrossAttention()
@@ -173,6 +182,14 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
             | LowRankResidual()
         ):
             return None
+
+
+def state_of_branch(branch: Branch) -> StateShape | None:
+    """The window of a convolution over what a branch gives out."""
+    if branch.out_conv is None:
+        return None
+    window = symbol("D", branch.sublayer.hidden_size) * _taps(branch.out_conv)
+    return StateShape(name="output convolution", state=exact(0), window=window)
 
 
 def _taps(kernel: int) -> Expression:

@@ -26,6 +26,7 @@ from txcalc.architecture import (
     Norm,
     PerLayerInput,
     RealGatedRecurrence,
+    RelativeAttention,
     Residual,
     Rotary,
     SelfAttention,
@@ -131,6 +132,10 @@ def _sublayer(sublayer: Sublayer, work: Work) -> Node | None:
             return _guess("softmax", SOFTMAX * work.B * N * (work.T * S))
         case LatentAttention():
             return _latent_attention(sublayer, work)
+        case RelativeAttention():
+            N = symbol("N", sublayer.num_attention_heads)
+            pairs = score_pairs(work, causal=sublayer.causal, window=sublayer.window)
+            return _guess("softmax", (SOFTMAX + 2) * work.B * N * pairs)
         case CompressedAttention():
             N = symbol("N", sublayer.num_attention_heads)
             pairs = score_pairs(work, causal=sublayer.causal, window=sublayer.window)

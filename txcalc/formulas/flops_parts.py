@@ -7,6 +7,7 @@ from typing import Final
 from txcalc.architecture import (
     AttentionPooling,
     AudioEmbedding,
+    Branch,
     Connector,
     CrossAttention,
     Head,
@@ -26,6 +27,7 @@ from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import cross_attention_flops
 from txcalc.formulas.flops_side import per_layer_projection_flops
 from txcalc.formulas.flops_work import Work, linear_flops
+from txcalc.formulas.relative_attention import convolution, depth_flops
 from txcalc.result import Node, leaf, total
 
 # Convolutions on the input itself: their backward pass makes the weight's gradient only.
@@ -86,7 +88,17 @@ def beside_flops(layer: Layer, work: Work) -> list[Node]:
     norms = [norm for step in layer.steps for norm in (step.norm_in, step.norm_out, step.norm_after)]
     norms += [norm for step in layer.steps for each in step.branches for norm in (each.norm_in, each.norm_out)]
     gates = [_norm_gate(norm, work) for norm in norms if norm is not None and norm.gate_rank is not None]
-    return [*gates, *(_streams(step.streams, work) for step in layer.steps if step.streams is not None)]
+    branches = [branch for step in layer.steps for branch in step.branches]
+    return [
+        *gates,
+        *(_streams(step.streams, work) for step in layer.steps if step.streams is not None),
+        *(depth_flops(step.depth, work) for step in layer.steps if step.depth is not None),
+        *(_out_conv(branch, work) for branch in branches if branch.out_conv is not None),
+    ]
+
+
+def _out_conv(branch: Branch, work: Work) -> Node:
+    return convolution(work, symbol("D", branch.sublayer.hidden_size), symbol("conv_kernel", branch.out_conv or 1))
 
 
 def _norm_gate(norm: Norm, work: Work) -> Node:
@@ -108,6 +120,7 @@ def output_flops(stack: Stack, work: Work) -> list[Node | None]:
     """What follows the last layer within the stack."""
     return [
         _streams(stack.stream_head, work) if stack.stream_head else None,
+        depth_flops(stack.depth, work) if stack.depth else None,
         projection_flops("out_projection", stack.out_projection, work.rows),
         _pooler(stack.pooler, work) if stack.pooler else None,
         _attention_pooling(stack.attention_pooling, work) if stack.attention_pooling else None,

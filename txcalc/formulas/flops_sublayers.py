@@ -16,6 +16,7 @@ from txcalc.architecture import (
     MixtureOfExperts,
     PerLayerInput,
     RealGatedRecurrence,
+    RelativeAttention,
     SelfAttention,
     ShortConvolution,
     Sublayer,
@@ -36,6 +37,7 @@ from txcalc.formulas.flops_recurrent import (
 from txcalc.formulas.flops_side import low_rank_flops, per_layer_input_flops
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.params_sublayers import FEED_FORWARD, MIXTURE, router_outputs
+from txcalc.formulas.relative_attention import relative_attention_flops
 from txcalc.result import Node, times, total
 
 
@@ -50,6 +52,8 @@ def sublayer_flops(sublayer: Sublayer, work: Work) -> Node:
             return latent_attention_flops(sublayer, work)
         case CompressedAttention():
             return compressed_attention_flops(sublayer, work)
+        case RelativeAttention():
+            return relative_attention_flops(sublayer, work)
         case FeedForward():
             return feed_forward_flops(sublayer, work)
         case MixtureOfExperts():

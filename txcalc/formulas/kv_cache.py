@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from txcalc.architecture import Layer, Model, Stack
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, minimum, symbol
-from txcalc.formulas.cache_shapes import CacheRow, StateShape, cache_rows, state_of
+from txcalc.formulas.cache_shapes import CacheRow, StateShape, cache_rows, state_of, state_of_branch
 from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
 from txcalc.formulas.workload import require_positive, source_length
 from txcalc.result import Node, Unit, leaf, total
@@ -73,8 +73,9 @@ def state_bytes(model: Model, *, state_dtype: str = "fp32") -> Node:
         raise RequestError(f"a recurrent state is not kept in {state.name}", "choose fp32, bf16 or fp16")
     counts: dict[StateShape, int] = {}
     for layer, count in _layers(model):
-        for sublayer in layer.sublayers():
-            shape = state_of(sublayer)
+        branches = [branch for step in layer.steps for branch in step.branches]
+        shapes = (shape for each in branches for shape in (state_of(each.sublayer), state_of_branch(each)))
+        for shape in shapes:
             if shape is not None:
                 counts[shape] = counts.get(shape, 0) + count
     parts: list[Node] = []

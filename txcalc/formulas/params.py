@@ -14,6 +14,7 @@ from txcalc.architecture import (
     AudioEmbedding,
     Branch,
     Connector,
+    DepthAttention,
     Head,
     HyperConnection,
     InputEmbedding,
@@ -155,6 +156,7 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
         _stack_tables(stack),
         hyper_params(stack.stream_head),
         leaf("low_state", "parameters", 1 * symbol("D", stack.hidden_size)) if stack.cycles else None,
+        _depth(stack.depth),
         norm_params("final_norm", stack.final_norm),
         projection_params("out_projection", stack.out_projection),
         _pooler(stack.pooler),
@@ -226,7 +228,17 @@ def _step_params(step: Residual) -> list[Node]:
     branches = [node for branch in step.branches for node in _branch_params(branch)]
     after = [norm_params("output_norm", step.norm_out), norm_params("post_norm", step.norm_after)]
     skip = leaf("skip", "parameters", symbol("D", _width(step))) if step.learned_skip else None
-    return [node for node in (*shared, *branches, *after, skip, hyper_params(step.streams)) if node is not None]
+    return [
+        node
+        for node in (*shared, *branches, *after, skip, hyper_params(step.streams), _depth(step.depth))
+        if node is not None
+    ]
+
+
+def _depth(depth: DepthAttention | None) -> Node | None:
+    if depth is None:
+        return None
+    return leaf("depth_queries", "parameters", symbol("queries", depth.queries) * symbol("D", depth.hidden_size))
 
 
 def _width(step: Residual) -> int:
@@ -258,6 +270,9 @@ def _branch_params(branch: Branch) -> list[Node | None]:
         norm_params("output_norm", branch.norm_out),
         leaf("layer_scale", "parameters", symbol("D", width)) if branch.layer_scale else None,
         leaf("scalar_gate", "parameters", exact(1)) if branch.scalar_gate else None,
+        leaf("out_conv", "parameters", symbol("conv_kernel", branch.out_conv) * symbol("D", width))
+        if branch.out_conv
+        else None,
     ]
 
 

@@ -21,6 +21,7 @@ from txcalc.architecture import (
     PerLayerInput,
     QKNorm,
     RealGatedRecurrence,
+    RelativeAttention,
     RelativeBias,
     RelativeKeys,
     SelfAttention,
@@ -34,6 +35,7 @@ from txcalc.formulas.params_compressed import compressed_attention_params
 from txcalc.formulas.params_latent import chooser_params, latent_attention_params
 from txcalc.formulas.params_parts import linear, norm_params
 from txcalc.formulas.params_side import side_params
+from txcalc.formulas.relative_attention import relative_attention_params
 from txcalc.result import Node, leaf, times, total
 
 # Where each part is defined; the counts are derived from the shapes of its matrices.
@@ -69,6 +71,8 @@ def sublayer_params(sublayer: Sublayer) -> Node:
             return latent_attention_params(sublayer)
         case CompressedAttention():
             return compressed_attention_params(sublayer)
+        case RelativeAttention():
+            return relative_attention_params(sublayer)
         case FeedForward():
             return feed_forward_params(sublayer)
         case MixtureOfExperts():
@@ -222,6 +226,7 @@ def feed_forward_params(f: FeedForward, name: str = "feed_forward") -> Node:
         linear("up_proj", D, F, bias=f.up_bias),
         linear("down_proj", F, D, bias=f.down_bias),
         norm_params("norm", f.norm),
+        leaf("output_scale", "parameters", 1) if f.output_scale else None,
         leaf("xielu", "parameters", 2) if f.activation == "xielu" else None,
     ]
     return total(name, "parameters", parts, source=FEED_FORWARD)
@@ -240,6 +245,7 @@ def _mixture(m: MixtureOfExperts) -> Node:
         leaf("expert_scale", "parameters", 1 * E) if m.router.expert_scale else None,
         norm_params("expert_norm", m.expert_norm),
         leaf("correction_bias", "parameters", 1 * E) if m.router.correction_bias_stored else None,
+        leaf("router_scale", "parameters", 1) if m.router.learned_scale else None,
         *_latent_projections(m, D),
         times("experts", "parameters", E, [expert_params(m)]),
         feed_forward_params(m.shared_expert, "shared_expert") if m.shared_expert else None,
@@ -254,6 +260,8 @@ def router_outputs(m: MixtureOfExperts) -> Expression:
     E = symbol("E", m.num_experts)
     if m.router.product_keys:
         return 2 * symbol("num_keys", isqrt(m.num_experts))
+    if m.router.scored_shared:
+        return E + symbol("n_shared_experts", m.router.scored_shared)
     return E + symbol("zero_experts", m.router.zero_experts) if m.router.zero_experts else E
 
 

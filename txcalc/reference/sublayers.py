@@ -28,8 +28,8 @@ def make_sublayer(sublayer: arch.Sublayer) -> Sublayer:
             return SelfAttention(sublayer)
         case arch.LatentAttention():
             return LatentAttention(sublayer)
-        case arch.CompressedAttention():
-            raise unbuilt(NOT_BUILT_KINDS[arch.CompressedAttention])
+        case arch.CompressedAttention() | arch.RelativeAttention():
+            raise unbuilt(NOT_BUILT_KINDS[type(sublayer)])
         case arch.CrossAttention():
             return CrossAttention(sublayer)
         case arch.FeedForward():

@@ -39,7 +39,10 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
 NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
 
 
-NOT_BUILT_KINDS: Final[Mapping[type[Record], str]] = {arch.CompressedAttention: "compressed attention (DeepSeek-V4)"}
+NOT_BUILT_KINDS: Final[Mapping[type[Record], str]] = {
+    arch.CompressedAttention: "compressed attention (DeepSeek-V4)",
+    arch.RelativeAttention: "biases by distance that tokens make (Inkling)",
+}
 
 
 def not_built(part: Record) -> None:

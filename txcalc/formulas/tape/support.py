@@ -21,6 +21,7 @@ from txcalc.architecture import (
     PerLayerInput,
     Position,
     RealGatedRecurrence,
+    RelativeAttention,
     RelativeBias,
     RelativeKeys,
     Rotary,
@@ -43,6 +44,8 @@ def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
     branches = [branch for step in layer.steps for branch in step.branches]
     found += ["branches that join later"] if any(branch.defer for branch in branches) else []
     found += ["gated branches and learned skips"] if _gated(layer) else []
+    found += ["convolved outputs"] if any(branch.out_conv for branch in branches) else []
+    found += ["reading from earlier depths"] if any(step.depth for step in layer.steps) else []
     found += ["several residual streams"] if any(step.streams for step in layer.steps) else []
     found += ["several streams a token"] if layer.altup else []
     found += ["layers with a stored factor"] if layer.scalar else []
@@ -81,6 +84,8 @@ def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
             if sublayer.q_lora_scale != 1.0 or sublayer.kv_lora_scale != 1.0:
                 yield "scaled latents"
             yield from _position(sublayer.position)
+        case RelativeAttention():
+            yield "biases by distance that tokens make"
         case CompressedAttention():
             yield "compressed attention"
         case CrossAttention():
@@ -143,6 +148,8 @@ def _position(position: Position | None) -> Iterator[str]:
 def _feed_forward(f: FeedForward) -> Iterator[str]:
     if f.activation == "xielu" or f.activation_sparsity:
         yield "learned or sparse activations"
+    if f.output_scale or f.softcaps is not None:
+        yield "scaled outputs and softcapped gates"
     if f.gate_scale != 1.0:
         yield "scaled gates"
     if f.limit is not None and f.activation != "swiglu_oai":
@@ -155,6 +162,8 @@ def _mixture(m: MixtureOfExperts) -> Iterator[str]:
         yield "experts in a width of their own"
     if m.out_bias:
         yield "biases on the sum of experts"
+    if m.router.scored_shared or m.router.learned_scale:
+        yield "shared experts that are scored"
     if m.router.product_keys or m.router.hashed:
         yield "experts that are pairs of keys, or a table's"
     if (
