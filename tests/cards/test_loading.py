@@ -84,8 +84,8 @@ def test_a_misspelt_key_of_ones_own_card(here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["org/other", "org/other@main", "org/other@v1.0", "meta-llama/Meta-Llama-3-8B@main"])
-def test_hub_ids_are_not_supported_yet(name: str) -> None:
-    with refused(name, "not yet supported", hint="config.json", kind=ModelError):
+def test_hub_ids_are_looked_up_in_the_cache_first(name: str) -> None:
+    with refused(name, "not in the cache", "offline", hint="HF_HUB_OFFLINE", kind=ModelError):
         load(name)
 
 
@@ -116,7 +116,7 @@ def test_open_models_with_like_names_are_not(name: str) -> None:
 
 
 def test_someone_elses_model_named_like_a_closed_one_is_not() -> None:
-    with refused("hub is not yet supported"):
+    with refused("hub is offline"):
         load("someone/gpt4-x-alpaca")
 
 

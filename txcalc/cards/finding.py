@@ -19,6 +19,7 @@ from txcalc.record import Record
 
 if TYPE_CHECKING:  # a card's name needs neither a parser of files nor the hub
     from txcalc.cards.checkpoint import Checkpoint
+    from txcalc.cards.hub import Repository
 
 _FILES: Final = (".json", ".yaml", ".yml")
 _TENSORS: Final = (".safetensors", ".safetensors.index.json")
@@ -58,19 +59,25 @@ class Source(Record):
     """What a name stands for: a card, weights beside it, or both.
 
     ``card`` is None where there are weights and nothing says which model they are. ``weights`` is the path of the
-    file that lists them, or of a directory that holds it.
+    file that lists them, or of a directory that holds it; ``hub`` the model whose weights are on the hub.
     """
 
     card: Card | None
     weights: str = ""
     opened: Checkpoint | None = None
+    hub: Repository | None = None
+    notes: tuple[str, ...] = ()
 
     def checkpoint(self) -> Checkpoint | None:
         """What the headers of the weights say; None where there are no weights.
 
         Raises:
-            ModelError: a file that does not hold what it says.
+            ModelError: a file that does not hold what it says; the hub's cannot be read.
         """
+        if self.hub is not None:
+            from txcalc.cards.hub import checkpoint_of_hub
+
+            return checkpoint_of_hub(self.hub)
         if self.opened or not self.weights:
             return self.opened
         from txcalc.cards.checkpoint import open_checkpoint
@@ -79,14 +86,22 @@ class Source(Record):
 
 
 def find_model(name: str) -> Card:
-    """The card of a name, or one made of a path: a config.json, its directory, a card of one's own, a GGUF file.
+    """The card of a name, or one made of a path or hub id: a config.json, its directory, a card of one's own, GGUF.
 
     ``-`` is standard input, which holds either. A bare name is a card before it is a file; ``./name`` is always a file.
 
     Raises:
         ModelError: neither, or a file that cannot be read as either.
     """
-    source = find_source(name)
+    return require_card(find_source(name), name)
+
+
+def require_card(source: Source, name: str) -> Card:
+    """The card of a source.
+
+    Raises:
+        ModelError: there are only weights.
+    """
     if source.card is None:
         what = "holds tensors, and nothing says of which model: there is no config.json beside it"
         raise ModelError(f"{named(name.strip())} {what}", f"txcalc params {named(name.strip())} tells what it holds")
@@ -113,13 +128,21 @@ def find_source(name: str) -> Source:
         return read_source(text)
     refuse_closed(text)
     if _HUB_ID.fullmatch(text):
-        raise ModelError(
-            f"{text} is not a model known by name, and reading from the hub is not yet supported",
-            "download its config.json and name that file",
-        )
+        return _on_hub(text)
     if os.sep in text:
         raise ModelError(f"{named(text)} does not exist", "check the path, or name a model; " + _LIST)
     return Source(card=find(text))
+
+
+def _on_hub(text: str) -> Source:
+    """A model by its hub id."""
+    from txcalc.cards.hub import config_of_hub, repository
+
+    asked = repository(text)
+    config, repo = config_of_hub(asked)
+    _require_config(config, f"{text}: {CONFIG}")
+    notes = (f"{asked.name} is {repo.name} on the hub now",) if repo.renamed else ()
+    return Source(card=Card(name=repo.name, config=config, read_from=f"hub: {text}"), hub=repo, notes=notes)
 
 
 def read_source(path: str) -> Source:

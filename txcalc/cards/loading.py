@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from txcalc.architecture import Model
 from txcalc.architecture.variants import with_kv_heads
-from txcalc.cards.card import Card
-from txcalc.cards.finding import find_model
+from txcalc.cards.finding import Source, find_source, require_card
 from txcalc.cards.overrides import with_overrides
 from txcalc.configs import architecture_of
 from txcalc.errors import ModelError, UsageError
@@ -25,7 +24,7 @@ def load(
     gqa: str | int | None = None,
     strict: bool = False,
 ) -> Model:
-    """The Model of a card name, a config.json, its directory, or a card of one's own.
+    """The Model of a card name, a config.json, its directory, a card of one's own, a GGUF file or a hub id.
 
     ``overrides`` change the config before it is read (see ``overrides``); ``gqa`` is a number of KV heads, or ``mha``
     for as many as query heads; ``strict`` makes an error of what would otherwise be an estimate. The model's name says
@@ -35,23 +34,26 @@ def load(
         RequestError: no such model, a file or field that is wrong, or KV heads that the model cannot have.
         UsageError: an override or ``gqa`` that cannot be read.
     """
-    return model_of(find_model(name), name, overrides=overrides, gqa=gqa, strict=strict)
+    return model_of(find_source(name), name, overrides=overrides, gqa=gqa, strict=strict)
 
 
 def model_of(
-    card: Card,
+    source: Source,
     name: str,
     *,
     overrides: Mapping[str, Any] | None = None,
     gqa: str | int | None = None,
     strict: bool = False,
 ) -> Model:
-    """As ``load``, of a card that was found; ``name`` is what the user typed, for errors."""
+    """As ``load``, of what was found; ``name`` is what the user typed, for errors."""
+    card = require_card(source, name)
     config, keys = with_overrides(card.config, overrides or {})
     try:
         model = architecture_of(config, name=card.name, strict=strict, must_read=keys)
     except ModelError as error:
         raise ModelError(f"{name}: {error.message}", error.hint) from None
+    if source.notes:
+        model = model.replace(notes=(*source.notes, *model.notes))
     longest = model.max_position_embeddings
     if card.context_length and longest and longest < card.context_length and "max_position_embeddings" not in keys:
         model = model.replace(max_position_embeddings=card.context_length)  # what its makers say it takes

@@ -57,18 +57,37 @@ def read_header(path: str) -> SafetensorsHeader:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8:
-                raise ModelError(f"{path} has {size} bytes, too few for a safetensors file", _HINT)
-            if length > min(MAX_HEADER, size - 8):
-                limit = f"the file has {size:,} bytes" if length > size - 8 else f"the format allows {MAX_HEADER:,}"
-                raise ModelError(f"{path}: a header of {length:,} bytes, and {limit}", _HINT)
+            length = length_of(file.read(8), size, path)
             text = file.read(length)
     except OSError as error:
         raise unreadable(path, error) from None
+    return header_of(text, size, path)
+
+
+def length_of(first: bytes, size: int, path: str) -> int:
+    """How long the header of a file of ``size`` bytes is, from its first eight.
+
+    Raises:
+        ModelError: longer than the file, or than the format allows.
+    """
+    if size < 8 or len(first) < 8:
+        raise ModelError(f"{path} has {size} bytes, too few for a safetensors file", _HINT)
+    length = int.from_bytes(first[:8], "little")
+    if length > min(MAX_HEADER, size - 8):
+        limit = f"the file has {size:,} bytes" if length > size - 8 else f"the format allows {MAX_HEADER:,}"
+        raise ModelError(f"{path}: a header of {length:,} bytes, and {limit}", _HINT)
+    return length
+
+
+def header_of(text: bytes, size: int, path: str) -> SafetensorsHeader:
+    """What a header says, of a file of ``size`` bytes; ``path`` names it in errors.
+
+    Raises:
+        ModelError: no JSON, or a tensor that does not lie in the file.
+    """
     entries = _entries(text, path)
     metadata = entries.pop("__metadata__", {})
-    tensors = {name: _tensor(name, entry, path, 8 + length, size) for name, entry in entries.items()}
+    tensors = {name: _tensor(name, entry, path, 8 + len(text), size) for name, entry in entries.items()}
     _refuse_overlap(tensors, path)
     return SafetensorsHeader(tensors=tensors, metadata=metadata if isinstance(metadata, dict) else {})
 

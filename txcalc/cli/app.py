@@ -39,7 +39,8 @@ examples:
   txcalc kvcache deepseek-v3 --ctx 128k --batch 8 --kv-dtype fp8 --json
   txcalc cards --family qwen
 
-MODEL is a card's name, a config.json or its directory, a card of your own, a .safetensors or a .gguf file.
+MODEL is a card's name, a config.json or its directory, a card of your own, a .safetensors or .gguf file, or a hub id
+(org/name or org/name@revision).
 txcalc COMMAND --help tells about one command.
 """
 

@@ -126,7 +126,7 @@ def load_source(options: argparse.Namespace) -> tuple[Model | None, Source]:
         if changed(options):
             raise ModelError(f"{options.model}: no config says which shape could be changed", "name a config.json")
         return None, source
-    made = model_of(source.card, options.model, overrides=overrides(options), gqa=options.gqa, strict=options.strict)
+    made = model_of(source, options.model, overrides=overrides(options), gqa=options.gqa, strict=options.strict)
     return made, source
 
 

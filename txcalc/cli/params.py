@@ -9,7 +9,7 @@ from typing import Any, Final
 from txcalc.architecture import Model
 from txcalc.cards.finding import Source
 from txcalc.cli.options import add_model, add_output, changed, load_source, model_facts, title
-from txcalc.errors import RequestError
+from txcalc.errors import ModelError, RequestError
 from txcalc.expression import symbol
 from txcalc.formulas.params import params
 from txcalc.report import Answer
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--extra", action="store_true", help="open what stands beside the model: multi-token-prediction blocks"
     )
     group = parser.add_argument_group("files of weights")
+    group.add_argument("--config-only", action="store_true", help="do not look at the weights beside a config")
     group.add_argument("--tensors", action="store_true", help="list every stored tensor: type, shape, bytes")
     add_output(parser)
 
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> Answer:
         notes=model.notes,
         reasons=model.reasons,
     )
-    if not source.weights:
+    if (not source.weights and source.hub is None) or options.config_only:
         return answer
     if changed(options):
         return answer.replace(notes=(*answer.notes, f"a what-if: {_base(source)} was not looked at"))
@@ -81,14 +82,19 @@ def _with_extra(tree: Node, options: argparse.Namespace) -> Node:
 
 
 def _base(source: Source) -> str:
-    return os.path.basename(os.path.abspath(source.weights))
+    return source.hub.name if source.hub else os.path.basename(os.path.abspath(source.weights))
 
 
 def _with_file(answer: Answer, source: Source, model: Model, options: argparse.Namespace) -> Answer:
     """The answer with what the weights hold, held against the config."""
     from txcalc.stored.comparing import compare
 
-    checkpoint = source.checkpoint()
+    try:
+        checkpoint = source.checkpoint()
+    except ModelError as error:
+        if source.hub is None:
+            raise
+        return answer.replace(notes=(*answer.notes, f"its weights were not looked at: {error.message}"))
     assert checkpoint is not None
     return _stored(answer, compare(checkpoint, model), options)
 
