@@ -23,7 +23,7 @@ from txcalc.architecture.attention import (
 )
 from txcalc.architecture.blocks import Branch, HyperConnection, Layer, Residual, StreamHead, Sublayer
 from txcalc.architecture.compressed import CompressedAttention, CompressedIndexer, Compressor
-from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts, Router
+from txcalc.architecture.feed_forward import FeedForward, LinearMap, MixtureOfExperts, Router
 from txcalc.architecture.model import (
     AttentionPooling,
     AudioEmbedding,
@@ -111,6 +111,7 @@ __all__ = [
     "LearnedPositions",
     "LengthTemperature",
     "LinearAttention",
+    "LinearMap",
     "LinearScaling",
     "Llama3Scaling",
     "LongRopeScaling",

@@ -187,6 +187,8 @@ class SelfAttention(Record):
     gate_activation: Literal["sigmoid", "softplus"] = "sigmoid"
     k_equals_v: bool = False  # one projection serves as keys and values (Gemma 4)
     kv_source: int | None = None  # reads the keys and values of this layer; holds no projections, caches nothing
+    out_size: int | None = None  # of the output projection, where it is not hidden_size (Zamba)
+    adapter_rank: int | None = None  # [D, rank] and [rank, D] added to each of queries, keys and values (Zamba 2)
     out_norm: Norm | None = None  # between the heads and the output projection (BitNet)
     clip_qkv: float | None = None  # queries, keys and values clamped to +- this, after a norm (OLMo, DBRX)
     temperature: LengthTemperature | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from txcalc.architecture.attention import CrossAttention, LatentAttention, SelfAttention
 from txcalc.architecture.compressed import CompressedAttention
-from txcalc.architecture.feed_forward import FeedForward, MixtureOfExperts
+from txcalc.architecture.feed_forward import FeedForward, LinearMap, MixtureOfExperts
 from txcalc.architecture.norms import Norm
 from txcalc.architecture.recurrent import (
     FourierMixing,
@@ -42,7 +42,7 @@ Mixer = (
     | PerLayerInput
     | LowRankResidual
 )
-Sublayer = Attention | FeedForward | MixtureOfExperts | Mixer
+Sublayer = Attention | FeedForward | LinearMap | MixtureOfExperts | Mixer
 
 
 class Branch(Record):
@@ -56,6 +56,7 @@ class Branch(Record):
     scalar_gate: bool = False  # times tanh of one learned number (Llama 3.2 Vision)
     out_conv: int | None = None  # and a causal depthwise convolution of that many taps of the output is added (Inkling)
     defer: int = 0
+    shared: str = ""  # branches with the same name hold one set of parameters, but for their adapters (Zamba)
 
 
 class HyperConnection(Record):
@@ -90,6 +91,9 @@ class Residual(Record):
 
     ``residual=False`` drops the addition of x, ``skip_scale`` multiplies that x by a constant (MiniMax). A step without
     branches only normalises the stream (BLOOM's ``apply_residual_connection_post_layernorm``).
+
+    Steps ``aside`` leave the stream as it is: the first reads it joined with the embedded tokens, [2 * D], each of the
+    others what the one before gave; the next step of the stream reads the sum of both (Zamba).
     """
 
     branches: tuple[Branch, ...]
@@ -98,6 +102,7 @@ class Residual(Record):
     norm_after: Norm | None = None
     residual: bool = True
     skip_scale: float = 1.0
+    aside: bool = False  # see above
     learned_skip: bool = False  # that x is multiplied by a learned vector (Doge)
     streams: HyperConnection | None = None
     depth: DepthAttention | None = None  # what is read in place of x

@@ -33,7 +33,14 @@ class FeedForward(Record):
     gate_scale: float = 1.0  # constant multiplier of the gate, before the nonlinearity (Falcon-H1)
     output_scale: bool = False  # one learned multiplier of the output (Inkling)
     softcaps: tuple[float, float] | None = None  # of gate and value, each cap * tanh(x / cap) (Inkling 2)
+    adapter_rank: int | None = None  # [D, rank] and [rank, 2 * F] added to gate and up (Zamba 2)
     activation_sparsity: float = 0.0  # share of the gate's channels that a Gaussian cutoff zeroes (Gemma 3n)
+
+
+class LinearMap(Record):
+    """One matrix [hidden_size, hidden_size] and nothing else (Zamba)."""
+
+    hidden_size: int
 
 
 class Router(Record):

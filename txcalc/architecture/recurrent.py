@@ -26,6 +26,7 @@ class Mamba(Record):
     bias: bool = False
     activation: Activation = "silu"
     inner_norms: Literal["none", "weighted", "plain"] = "none"
+    num_heads: int = 1  # each makes its own time steps, B and C, of its own channels (Zamba)
     norm_eps: float = 1e-6
 
 

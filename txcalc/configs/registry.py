@@ -61,6 +61,7 @@ _MODULES: Final = {
     "longcat": "longcat_flash",
     "minimax": "minimax",
     "jetmoe": "jetmoe",
+    "zamba": "zamba zamba2",
     "hrm_text": "hrm_text",
     "qwen3_5": "qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text",
     "recurrent": "mamba2 falcon_mamba recurrent_gemma lfm2 lfm2_moe",

@@ -14,6 +14,7 @@ from txcalc.architecture import (
     GatedDeltaNet,
     LatentAttention,
     LinearAttention,
+    LinearMap,
     LowRankResidual,
     Mamba,
     Mamba2,
@@ -74,6 +75,7 @@ def cache_rows(sublayer: Sublayer, count: int) -> tuple[CacheRow, ...]:
             return (_row(kind, count, K, H, H, limit=sublayer.window),)
         case (
             FeedForward()
+            | LinearMap()
             | MixtureOfExperts()
             | Mamba()
             | Mamba2()
@@ -175,6 +177,7 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
             | CrossAttention()
             | LatentAttention()
             | FeedForward()
+            | LinearMap()
             | MixtureOfExperts()
             | TokenConvolution()
             | FourierMixing()

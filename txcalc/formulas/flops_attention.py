@@ -21,7 +21,7 @@ from txcalc.formulas.letters import head_widths
 from txcalc.formulas.params_latent import BLOCK_INDEXER, INDEXER, LATENT
 from txcalc.formulas.params_sublayers import ATTENTION, CROSS
 from txcalc.formulas.score_pairs import halved, score_pairs
-from txcalc.result import Node, leaf, total
+from txcalc.result import Node, leaf, times, total
 
 # The nodes that make up ``flops.attention``: products over pairs of tokens, no projections.
 PRODUCTS: Final = frozenset(
@@ -59,7 +59,8 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         _position_scores(a, work, pairs, half),
         product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
         *_summaries(a, work, D),
-        linear_flops("o_proj", work.rows, N * Hv, D),
+        linear_flops("o_proj", work.rows, N * Hv, D if a.out_size is None else symbol("out_size", a.out_size)),
+        _adapters(a, work, D),
     ]
     beside = _beside(a)
     return total(
@@ -71,6 +72,15 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         basis="estimated" if beside else "exact",
         reason=beside,
     )
+
+
+def _adapters(a: SelfAttention, work: Work, D: Expression) -> Node | None:
+    """Beside queries, keys and values."""
+    if a.adapter_rank is None:
+        return None
+    rank = symbol("adapter_rank", a.adapter_rank)
+    pair = [linear_flops("adapter_in", work.rows, D, rank), linear_flops("adapter_out", work.rows, rank, D)]
+    return times("adapters", "FLOPs", symbol("projections", 3), pair)
 
 
 def _beside(a: SelfAttention) -> str:

@@ -18,6 +18,7 @@ from txcalc.architecture import (
     LatentAttention,
     Layer,
     LinearAttention,
+    LinearMap,
     LowRankResidual,
     Mamba,
     Mamba2,
@@ -142,6 +143,8 @@ def _sublayer(sublayer: Sublayer, work: Work) -> Node | None:
             return _guess("softmax", (SOFTMAX + 1) * work.B * N * pairs)
         case FeedForward():
             return _guess("activation", _activations(sublayer, work))
+        case LinearMap():
+            return total("linear", "FLOPs", [], **_ESTIMATED)
         case MixtureOfExperts():
             return _mixture(sublayer, work)
         case Mamba():

@@ -10,6 +10,7 @@ from txcalc.architecture import (
     GatedDeltaNet,
     LatentAttention,
     LinearAttention,
+    LinearMap,
     LowRankResidual,
     Mamba,
     Mamba2,
@@ -22,7 +23,7 @@ from txcalc.architecture import (
     Sublayer,
     TokenConvolution,
 )
-from txcalc.expression import symbol
+from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import cross_attention_flops, latent_attention_flops, self_attention_flops
 from txcalc.formulas.flops_compressed import compressed_attention_flops
 from txcalc.formulas.flops_recurrent import (
@@ -56,6 +57,9 @@ def sublayer_flops(sublayer: Sublayer, work: Work) -> Node:
             return relative_attention_flops(sublayer, work)
         case FeedForward():
             return feed_forward_flops(sublayer, work)
+        case LinearMap():
+            D = symbol("D", sublayer.hidden_size)
+            return linear_flops("linear", work.rows, D, D)
         case MixtureOfExperts():
             return _mixture(sublayer, work)
         case Mamba():
@@ -87,8 +91,17 @@ def feed_forward_flops(f: FeedForward, work: Work, name: str = "feed_forward") -
         linear_flops("gate_proj", work.rows, D, F) if f.gated else None,
         linear_flops("up_proj", work.rows, D, F),
         linear_flops("down_proj", work.rows, F, D),
+        *_adapter(f, work, D, F),
     ]
     return total(name, "FLOPs", parts, source=FEED_FORWARD)
+
+
+def _adapter(f: FeedForward, work: Work, D: Expression, F: Expression) -> list[Node]:
+    """Beside gate and up."""
+    if f.adapter_rank is None:
+        return []
+    rank = symbol("adapter_rank", f.adapter_rank)
+    return [linear_flops("adapter_in", work.rows, D, rank), linear_flops("adapter_out", work.rows, rank, 2 * F)]
 
 
 _ZERO_EXPERTS = "a token may choose experts that do nothing; counted as if it never did"

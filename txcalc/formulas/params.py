@@ -44,7 +44,7 @@ from txcalc.formulas.params_side import (
     streams_params,
     unused_params,
 )
-from txcalc.formulas.params_sublayers import attention_expert_params, expert_params, sublayer_params
+from txcalc.formulas.params_sublayers import adapter_params, attention_expert_params, expert_params, sublayer_params
 from txcalc.result import Node, leaf, times, total
 
 SOURCE = "derived: the elements of every tensor, [rows, columns] being rows * columns"
@@ -153,6 +153,7 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
         embedding_params(stack.embedding, key=embedding_key),
         *layers,
         streams_params(stack.hidden_size, stack.altup_streams),
+        *_shared_branches(stack, seen),
         _stack_tables(stack),
         hyper_params(stack.stream_head),
         leaf("low_state", "parameters", 1 * symbol("D", stack.hidden_size)) if stack.cycles else None,
@@ -172,6 +173,17 @@ def _pooler(pooler: Pooler | None) -> Node | None:
     D = symbol("D", pooler.hidden_size)
     out = D if pooler.out_size is None else symbol("pooler_output_size", pooler.out_size)
     return linear("pooler", D, out, bias=pooler.bias)
+
+
+def _shared_branches(stack: Stack, seen: set[str]) -> list[Node]:
+    """What branches of several layers hold in common, each set once."""
+    found = []
+    for layer in stack.layers:
+        for branch in (branch for step in layer.steps for branch in step.branches):
+            if branch.shared and branch.shared not in seen:
+                seen.add(branch.shared)
+                found.append(total(f"shared {branch.shared}", "parameters", _stored_by(branch)))
+    return found
 
 
 def _attention_pooling(pooling: AttentionPooling | None) -> Node | None:
@@ -263,6 +275,11 @@ def hyper_params(hyper: HyperConnection | StreamHead | None) -> Node | None:
 
 
 def _branch_params(branch: Branch) -> list[Node | None]:
+    """What a layer holds for a branch: of one that shares its parameters the adapters alone."""
+    return [*([] if branch.shared else _stored_by(branch)), adapter_params(branch.sublayer)]
+
+
+def _stored_by(branch: Branch) -> list[Node | None]:
     width = branch.sublayer.hidden_size
     return [
         norm_params("norm", branch.norm_in),

@@ -14,6 +14,7 @@ from txcalc.architecture import (
     GatedDeltaNet,
     LatentAttention,
     LinearAttention,
+    LinearMap,
     LowRankResidual,
     Mamba,
     Mamba2,
@@ -75,6 +76,9 @@ def sublayer_params(sublayer: Sublayer) -> Node:
             return relative_attention_params(sublayer)
         case FeedForward():
             return feed_forward_params(sublayer)
+        case LinearMap():
+            D = symbol("D", sublayer.hidden_size)
+            return linear("linear", D, D, bias=False)
         case MixtureOfExperts():
             return _mixture(sublayer)
         case Mamba():
@@ -109,7 +113,7 @@ def _self_attention(a: SelfAttention) -> Node:
         linear("q_proj", D, N * H, bias=a.q_bias) if not a.expert_heads else None,
         linear("k_proj", D, K * H, bias=a.k_bias) if own_kv else None,
         linear("v_proj", D, K * Hv, bias=a.v_bias) if own_kv and not a.k_equals_v else None,
-        linear("o_proj", N * Hv, D, bias=a.o_bias) if not a.expert_heads else None,
+        linear("o_proj", N * Hv, _output(a, D), bias=a.o_bias) if not a.expert_heads else None,
         _expert_heads(a, D),
         _gate(a),
         _qk_norm(a.qk_norm, N, K if own_kv else None, H),
@@ -124,6 +128,23 @@ def _self_attention(a: SelfAttention) -> Node:
         _position_params(a),
     ]
     return total("attention", "parameters", parts, source=ATTENTION)
+
+
+def _output(a: SelfAttention, D: Expression) -> Expression:
+    return D if a.out_size is None else symbol("out_size", a.out_size)
+
+
+def adapter_params(sublayer: Sublayer) -> Node | None:
+    """Two narrow matrices beside each that others share: they stay each layer's own (Zamba 2, arXiv 2411.15242)."""
+    match sublayer:
+        case SelfAttention(adapter_rank=int(rank), hidden_size=size):
+            D, r = symbol("D", size), symbol("adapter_rank", rank)
+            return leaf("adapters", "parameters", 3 * (D * r + r * D))
+        case FeedForward(adapter_rank=int(rank), hidden_size=size, intermediate_size=inner):
+            D, F, r = symbol("D", size), symbol("F", inner), symbol("adapter_rank", rank)
+            return leaf("adapters", "parameters", D * r + r * (2 * F))
+        case _:
+            return None
 
 
 def attention_expert_params(a: SelfAttention) -> Node:

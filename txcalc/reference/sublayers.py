@@ -28,7 +28,7 @@ def make_sublayer(sublayer: arch.Sublayer) -> Sublayer:
             return SelfAttention(sublayer)
         case arch.LatentAttention():
             return LatentAttention(sublayer)
-        case arch.CompressedAttention() | arch.RelativeAttention():
+        case arch.CompressedAttention() | arch.RelativeAttention() | arch.LinearMap():
             raise unbuilt(NOT_BUILT_KINDS[type(sublayer)])
         case arch.CrossAttention():
             return CrossAttention(sublayer)

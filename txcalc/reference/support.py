@@ -18,6 +18,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "future_streams": "ProphetNet's prediction streams",
         "expert_heads": "attention heads that are experts (JetMoE)",
     },
+    arch.Residual: {"aside": "blocks beside the stream (Zamba)"},
     arch.Stack: {"cycles": "two streams that run in cycles (HRM)"},
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
@@ -42,6 +43,7 @@ NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]
 NOT_BUILT_KINDS: Final[Mapping[type[Record], str]] = {
     arch.CompressedAttention: "compressed attention (DeepSeek-V4)",
     arch.RelativeAttention: "biases by distance that tokens make (Inkling)",
+    arch.LinearMap: "blocks beside the stream (Zamba)",
 }
 
 

@@ -46,6 +46,7 @@ def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
     found += ["gated branches and learned skips"] if _gated(layer) else []
     found += ["convolved outputs"] if any(branch.out_conv for branch in branches) else []
     found += ["reading from earlier depths"] if any(step.depth for step in layer.steps) else []
+    found += ["blocks beside the stream"] if any(step.aside for step in layer.steps) else []
     found += ["several residual streams"] if any(step.streams for step in layer.steps) else []
     found += ["several streams a token"] if layer.altup else []
     found += ["layers with a stored factor"] if layer.scalar else []
