@@ -13,7 +13,6 @@ from functools import partial
 from typing import Final, Protocol
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from txcalc import architecture as arch
 from txcalc.errors import RequestError
@@ -138,7 +137,7 @@ class Bench:
         """FLOPs of a prefill and of one decoding step, counted on the meta device."""
         meta, ctx = build(self.plan.model, device="meta", dtype=self.plan.torch_dtype), self.plan.ctxs[0]
         prefill = flops(self.plan.model, phase="prefill", ctx=ctx, scan="recurrent")
-        yield _work("prefill", ctx, prefill, _prefill_flops(meta, ctx))
+        yield _work("prefill", ctx, prefill, counting.prefill(meta, batch=1, ctx=ctx))
         decode = flops(self.plan.model, phase="decode", ctx=ctx, mask="exact", mla="absorbed")
         yield _work("decode", ctx, decode, counting.decode(meta, batch=1, ctx=ctx, source=None))
 
@@ -305,10 +304,3 @@ def _work(phase: str, ctx: int, tree: Node, measured: int) -> Figure:
     predicted = int(tree.figures()["flops.matmul"])
     what = where(batch=1, ctx=ctx)
     return Figure(name=f"{phase} work", unit="FLOPs", what=what, predicted=predicted, measured=measured, exact=True)
-
-
-def _prefill_flops(meta: Transformer, ctx: int) -> int:
-    cache = meta.new_cache(batch=1, ctx=ctx)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        meta(torch.zeros(1, ctx, dtype=torch.long, device="meta"), cache=cache, last_only=True)
-    return int(counter.get_total_flops())

@@ -24,13 +24,12 @@ from txcalc.measure.comparing import Comparison, compared
 from txcalc.measure.counting import DTYPES
 from txcalc.measure.peaks import faked
 from txcalc.measure.saved import saved_bytes
-from txcalc.measure.shrink import at_depth
+from txcalc.measure.shrink import in_turns
 from txcalc.measure.tracker import Tracker
 from txcalc.reference import Transformer
 from txcalc.reference.backends import Backend
 from txcalc.reference.context import Context
 
-_DEPTHS: Final = (2, 3)  # a first layer makes what the others find: one layer alone is like no other
 _PASSES: Final = ((2, 11), (3, 8192))  # batch and tokens: parameters rule the first peak, tokens the second
 FIGURES: Final = ("activations.prefill", "activations.saved", "activations.forward", "activations.backward")
 
@@ -42,7 +41,7 @@ def check_activations(model: arch.Model, *, full: bool = False) -> Iterator[Comp
         RequestError: the model has something that the formulas do not walk, or whose memory depends on the data.
     """
     _require_walked(model)
-    depths = [model] if full else [at_depth(model, times) for times in _DEPTHS]
+    depths = [model] if full else [in_turns(model, turn) for turn in (1, 2)]
     for small, (batch, tokens) in zip(depths, _PASSES, strict=False):
         work = f"{small.main.num_hidden_layers}/{model.main.num_hidden_layers} layers, {batch} x {tokens:,} tokens"
         found = zip(FIGURES, predicted(small, batch, tokens), measured(small, batch, tokens), strict=True)
@@ -91,7 +90,7 @@ def measured(model: arch.Model, batch: int, tokens: int) -> tuple[int, int, int,
     with faked(model, dtype=dtype, backend=Backend("auto")) as built:
         inputs_BT = torch.zeros(batch, tokens, dtype=torch.long)
         prefill = _prefill(built, inputs_BT)
-        saved = sum(_saved(built, batch, tokens))
+        saved = _saved(built, batch, tokens)
         forward, backward = _training_step(built.train(), inputs_BT)
     return prefill, saved, forward, backward
 
@@ -119,15 +118,20 @@ def _training_step(built: Transformer, inputs_BT: Tensor) -> tuple[int, int]:
     return forward, int(seen.peak)
 
 
-def _saved(built: Transformer, batch: int, tokens: int) -> Iterator[int]:
-    """Bytes that autograd keeps of each layer; what all layers share is not counted."""
-    context = _context(built, batch, tokens)
-    leaf = torch.zeros(batch, tokens, built.model.main.hidden_size, dtype=next(built.parameters()).dtype)
+def _saved(built: Transformer, batch: int, tokens: int) -> int:
+    """Bytes that autograd keeps of the layers, each kind run once; what all layers share is not counted."""
+    context, stack = _context(built, batch, tokens), built.model.main
+    leaf = torch.zeros(batch, tokens, stack.hidden_size, dtype=next(built.parameters()).dtype)
     x_BTD = leaf.requires_grad_() * 1  # hidden states are no leaves
-    for layer in built.main.depths():
+    kinds = [index for index, count in stack.runs for _ in range(count)]
+    layers = dict(zip(reversed(kinds), reversed(list(built.main.depths())), strict=True))
+    size = 0
+    for kind, layer in layers.items():
         with torch.no_grad():
             layer(x_BTD, context)  # makes what the layers share
-        yield saved_bytes(lambda layer=layer: layer(x_BTD, context), _given(built, *_shared(context)))  # type: ignore[misc]  # bound now
+        kept = saved_bytes(lambda layer=layer: layer(x_BTD, context), _given(built, *_shared(context)))  # type: ignore[misc]  # bound now
+        size += kinds.count(kind) * kept
+    return size
 
 
 def _context(built: Transformer, batch: int, tokens: int) -> Context:

@@ -5,15 +5,13 @@ Everything runs on torch's meta device, where tensors have shapes and no values:
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import conv_backward_flop, flop_registry, shape_wrapper
 
 from txcalc import architecture as arch
 from txcalc.reference import Output, Transformer
@@ -51,13 +49,20 @@ def cache_bytes(built: Transformer, *, batch: int, ctx: int, source: int | None)
 
 def forward_and_backward(built: Transformer, work: Work) -> tuple[int, int]:
     """FLOPs of a forward pass and of its backward pass, every parameter trained."""
-    with _counting() as counter:
+    with Counter() as counter:
         output = _forward(built, work)
-        forward = int(counter.get_total_flops())
+        forward = counter.flops
         torch.autograd.backward(_loss(output))
-        backward = int(counter.get_total_flops()) - forward
     built.zero_grad(set_to_none=True)
-    return forward, backward
+    return forward, counter.flops - forward
+
+
+def prefill(built: Transformer, *, batch: int, ctx: int) -> int:
+    """FLOPs of a prompt of ``ctx`` tokens a row, logits of the last one."""
+    cache = built.new_cache(batch=batch, ctx=ctx)
+    with torch.no_grad(), Counter() as counter:
+        built(_tokens(batch, ctx), cache=cache, last_only=True)
+    return counter.flops
 
 
 def decode(built: Transformer, *, batch: int, ctx: int, source: int | None) -> int:
@@ -65,21 +70,38 @@ def decode(built: Transformer, *, batch: int, ctx: int, source: int | None) -> i
     with torch.no_grad():
         encoded = built.encode(_source(built.model, batch, source, dtype_of(built))) if source else None
         cache = built.new_cache(batch=batch, ctx=ctx + 1, source=source or 0)
-        built(_tokens(batch, 1), encoded=encoded, cache=cache)  # keys of the source are made at the first step
-        cache.advance([ctx - 1] * batch)
-        with _counting() as counter:
+        if source:
+            built(_tokens(batch, 1), encoded=encoded, cache=cache)  # keys of the source are made at the first step
+        cache.advance([ctx - max(cache.lengths)] * batch)
+        with Counter() as counter:
             built(_tokens(batch, 1), encoded=encoded, cache=cache)
-    return int(counter.get_total_flops())
+    return counter.flops
 
 
-@contextmanager
-def _counting() -> Iterator[FlopCounterMode]:
-    """torch's counter, mended where it counts a depthwise convolution's backward once for every pair of channels."""
-    mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the counter's own, on modules that run more than once
-        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-            yield counter
+class Counter(TorchDispatchMode):
+    """FLOPs of the matrix products that run inside, each by torch's own formula for the operator.
+
+    What FlopCounterMode adds up, without its bookkeeping of modules, which takes as long as the passes. Mended where
+    torch counts a depthwise convolution's backward once for every pair of channels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator and add what it multiplies."""
+        named = kwargs or {}
+        out = func(*args, **named)
+        formula = _FORMULAS.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += int(formula(*args, **named, out_val=out))
+        return out
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled: no guard around every operator."""
+        return False
 
 
 def _convolution_backward(gradient: Any, x: Any, weight: Any, *rest: Any, out_shape: Any, **named: Any) -> int:
@@ -88,6 +110,12 @@ def _convolution_backward(gradient: Any, x: Any, weight: Any, *rest: Any, out_sh
         return int(conv_backward_flop(gradient, x, weight, *rest, out_val=out_shape, **named))
     product: int = 2 * prod(gradient) * prod(weight[1:])
     return product * sum(map(bool, wanted[:2]))  # the gradients of input and weight, where asked for
+
+
+_FORMULAS: Final[dict[Any, Any]] = {
+    **flop_registry,
+    torch.ops.aten.convolution_backward: shape_wrapper(_convolution_backward),
+}
 
 
 # ---- inputs and outputs ---------------------------------------------------------------------------------------------

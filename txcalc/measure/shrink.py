@@ -5,6 +5,8 @@ Two depths prove more than one: what a layer costs and what does not depend on t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from txcalc.architecture import Branch, Layer, Model, Residual, SelfAttention, Stack, Sublayer
 
 
@@ -13,7 +15,21 @@ def at_depth(model: Model, times: int) -> Model:
 
     Only at one time each are all as often: a count that is given to the wrong kind must show.
     """
-    return model.replace(stacks=tuple(_shrunk(stack, times) for stack in model.stacks))
+    return _with_counts(model, lambda place: times + place % 2 if times > 1 else 1)
+
+
+def in_turns(model: Model, turn: int) -> Model:
+    """``model`` with one layer of a kind and two of the next, in turns; ``turn`` says which begins.
+
+    A kind alone has two layers, or three: the first layer of all makes what the others find.
+    """
+    if len(set(index for index, count in model.main.runs if count)) == 1:
+        return at_depth(model, 3 - turn % 2)
+    return _with_counts(model, lambda place: 1 + (place + turn) % 2)
+
+
+def _with_counts(model: Model, count: Callable[[int], int]) -> Model:
+    return model.replace(stacks=tuple(_shrunk(stack, count) for stack in model.stacks))
 
 
 def layers_of(model: Model) -> int:
@@ -21,10 +37,10 @@ def layers_of(model: Model) -> int:
     return sum(stack.num_hidden_layers for stack in model.stacks)
 
 
-def _shrunk(stack: Stack, times: int) -> Stack:
+def _shrunk(stack: Stack, count_of: Callable[[int], int]) -> Stack:
     """Kinds keep the order in which they first run."""
     order = list(dict.fromkeys(index for index, count in stack.runs if count))
-    runs = tuple((kind, times + place % 2 if times > 1 else 1) for place, kind in enumerate(order))
+    runs = tuple((kind, count_of(place)) for place, kind in enumerate(order))
     firsts = {kind: sum(count for _, count in runs[:place]) for place, kind in enumerate(order)}
     moved = _new_depths(stack, firsts)
     return stack.with_layers(tuple(_with_sources(layer, moved) for layer in stack.layers), runs)

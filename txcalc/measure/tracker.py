@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+
+_DEVICE: Final = torch.ops.prim.device.default
 
 
 class Tracker(TorchDispatchMode):
@@ -30,6 +33,8 @@ class Tracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator and look at what it returns."""
+        if func is _DEVICE:  # autograd asks each fake tensor again and again
+            return args[0].fake_device
         out = func(*args, **(kwargs or {}))
         for tensor in tree_iter(out):
             if isinstance(tensor, Tensor):
@@ -50,6 +55,11 @@ class Tracker(TorchDispatchMode):
     def reset(self) -> None:
         """Forget the peak."""
         self.peak, self.peak_operator = self.live, ""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled: no guard around every operator."""
+        return False
 
     def _end(self, key: int) -> None:
         self.live -= self._sizes.pop(key, 0)
