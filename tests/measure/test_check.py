@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.reference import published, tiny
 from tests.reference.kinds import CACHING
@@ -279,3 +280,13 @@ def test_depthwise_convolutions_backward() -> None:
     built = build(model_of("mamba"), device="meta")
     forward, backward = counting.forward_and_backward(built, counting.Work(2, 11))
     assert backward == 2 * forward
+
+
+@pytest.mark.parametrize("model_type", ["llama", "deepseek_v3", "t5", "bert"])
+def test_the_counter_adds_up_what_torchs_own_does(model_type: str) -> None:
+    """FlopCounterMode itself, forward and backward."""
+    built = build(model_of(model_type), device="meta")
+    work = counting.Work(2, 11, source=13 if model_type == "t5" else None)
+    with FlopCounterMode(display=False) as counter:
+        sum(counting.forward_and_backward(built, work))
+    assert sum(counting.forward_and_backward(built, work)) == counter.get_total_flops()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.reference.tiny import attention, decoder, feed_forward, layer
 from txcalc.architecture import SelfAttention
 from txcalc.cards import load
-from txcalc.measure.shrink import at_depth, layers_of
+from txcalc.measure.shrink import at_depth, in_turns, layers_of
 
 
 def test_one_kind_runs_once_then_twice() -> None:
@@ -21,6 +21,13 @@ def test_every_kind_is_kept_in_order_and_unlike_often() -> None:
     assert once.runs == ((0, 1), (1, 1))
     assert several.runs == ((0, 2), (1, 3))
     assert set(once.layers) == set(several.layers) == set(model.main.layers)
+
+
+def test_kinds_have_one_layer_and_two_in_turns() -> None:
+    """No kind is as often in one as in the other; one kind alone is never a single layer."""
+    model = load("gemma-3-27b-text")
+    assert [in_turns(model, turn).main.runs for turn in (1, 2)] == [((0, 2), (1, 1)), ((0, 1), (1, 2))]
+    assert [layers_of(in_turns(load("llama3.1-405b"), turn)) for turn in (1, 2)] == [2, 3]
 
 
 def test_both_stacks_shrink() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,8 @@ from txcalc.measure.check_task import Task, perform, perform_guarded
 from txcalc.measure.comparing import Comparison
 
 MOST_PROCESSES: Final = 8  # each holds torch, about 300 MiB
+_PRELOADED: Final = ["txcalc.measure.check", "txcalc.measure.check_activations", "torch._dynamo"]
+_GARBAGE: Final = (50_000, 20, 20)  # objects between collections: modules come and go by the thousand
 _WORTH_A_POOL: Final = 6  # starting processes takes longer than checking a few models
 
 
@@ -55,7 +58,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["txcalc.measure.check"])  # torch is loaded once, and its memory shared
+        context.set_forkserver_preload(_PRELOADED)  # torch is loaded once, and its memory shared
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
     try:
         yield pool
@@ -71,6 +74,8 @@ def _begin() -> None:
     import torch
 
     torch.set_num_threads(1)
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -23,8 +23,8 @@ def in_turns(model: Model, turn: int) -> Model:
 
     A kind alone has two layers, or three: the first layer of all makes what the others find.
     """
-    if len(set(index for index, count in model.main.runs if count)) == 1:
-        return at_depth(model, 3 - turn % 2)
+    if len({index for index, count in model.main.runs if count}) == 1:
+        return at_depth(model, 2 + (turn + 1) % 2)
     return _with_counts(model, lambda place: 1 + (place + turn) % 2)
 
 
