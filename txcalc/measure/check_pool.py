@@ -19,7 +19,6 @@ from txcalc.measure.check_task import Task, perform, perform_guarded
 from txcalc.measure.comparing import Comparison
 
 MOST_PROCESSES: Final = 8  # each holds torch, about 300 MiB
-_PRELOADED: Final = ["txcalc.measure.check", "txcalc.measure.check_activations", "torch._dynamo"]
 _GARBAGE: Final = (50_000, 20, 20)  # objects between collections: modules come and go by the thousand
 _WORTH_A_POOL: Final = 6  # starting processes takes longer than checking a few models
 
@@ -58,7 +57,8 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(_PRELOADED)  # torch is loaded once, and its memory shared
+        context.set_forkserver_preload(["txcalc.measure.check_server"])
+        _serve()
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
     try:
         yield pool
@@ -67,6 +67,17 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:  # those in the middle of a task would go on with it
             process.terminate()
+
+
+def _serve() -> None:
+    """Start the process that the others are forked from; it and they never see a Ctrl-C, which is ours to answer."""
+    from multiprocessing import forkserver
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
