@@ -112,6 +112,7 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
         "d_model": 32, "n_heads": 4, "n_layers": 3, "vocab_size": V, "max_seq_len": 64,
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 0.2, "rope_theta": 1e4},
         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 6, "moe_top_k": 2}}),
+    "aria_text": ("AriaTextForCausalLM", {**_HEADS, "moe_num_experts": 6, "mlp_bias": True, "attention_bias": True}),
     "llama4_text": ("Llama4ForCausalLM", {
         **_HEADS, "num_hidden_layers": 5, "intermediate_size_mlp": 40, "num_local_experts": 3, "num_experts_per_tok": 2,
         "interleave_moe_layer_step": 2, "attention_chunk_size": 5, "floor_scale": 3, "attn_scale": 0.5}),

@@ -34,6 +34,7 @@ class ModelType(Record):
 _MODULES: Final = {
     "llama": "llama mistral",
     "llama4": "llama4 llama4_text",
+    "aria": "aria aria_text",
     "llama_kin": "ministral ministral3 internlm3 iquestcoder seed_oss arcee apertus bitnet hunyuan_v1_dense helium "
     "ernie4_5 smollm3 cwm exaone4",
     "granite": "granite hyperclovax granitemoe granitemoeshared granite_swa granitemoe_swa",

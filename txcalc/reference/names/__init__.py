@@ -21,7 +21,7 @@ _MODULES: Final = {
     "kin_moe": "glm4_moe dots1 solar_open exaone_moe mimo_v2_flash mellum kolibri1 minimax_m2 hy_v3 afmoe laguna "
     "phimoe ernie4_5_moe hunyuan_v1_moe qwen2_moe dbrx kimi_k2 deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 "
     "minicpm3 youtu",
-    "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3 llama4_text",
+    "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3 llama4_text aria_text",
     "gated": "axk2 hy_v4 dots3_note_text doge flint beam minimax_m3_vl_text cohere_compass_text "
     "emu3_text_model mllama_text_model moshi",
     "hybrids": "qwen3_next jamba mamba",

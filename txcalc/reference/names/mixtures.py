@@ -61,6 +61,13 @@ _LLAMA4: Final = f"""
     layers.{{i}}.moe.experts.down_proj    {_FEED_FORWARD}.experts.down_proj    transposed
     layers.{{i}}.moe.shared_expert    {_FEED_FORWARD}.shared_expert
 """
+_ARIA: Final = f"""
+    layers.{{i}}.moe.norm_in          model.layers.{{i}}.post_attention_layernorm
+    layers.{{i}}.moe.router           {_MLP}.router
+    layers.{{i}}.moe.experts.gate_proj+up_proj    {_MLP}.experts.gate_up_proj    experts transposed
+    layers.{{i}}.moe.experts.down_proj    {_MLP}.experts.down_proj    transposed
+    layers.{{i}}.moe.shared_expert    {_MLP}.shared_experts
+"""
 
 TABLES: Final = {
     "mixtral": Table.of(
@@ -70,6 +77,7 @@ TABLES: Final = {
         not_weights=FREQUENCIES,
     ),
     "qwen3_moe": Table.of(DECODER + MIXTURE, base="model.", not_weights=FREQUENCIES),
+    "aria_text": Table.of(OUTSIDE + ATTENTION + _ARIA, base="model.", not_weights=FREQUENCIES),
     "llama4_text": Table.of(OUTSIDE + ATTENTION + _LLAMA4, base="model.", not_weights=FREQUENCIES),
     "gpt_oss": Table.of(OUTSIDE + ATTENTION + _GPT_OSS, base="model."),
     **dict.fromkeys(
