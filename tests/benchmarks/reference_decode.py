@@ -1,6 +1,6 @@
-"""Speed of the reference model on a CPU beside transformers: one-token decode and prefill, bf16, the same weights.
+"""Speed of the reference model on a CPU beside transformers: one-token decode and prefill on the same weights.
 
-    python -m tests.benchmarks.reference_decode [--shape 100m|1b] [--threads 1] [--rounds 10]
+    python -m tests.benchmarks.reference_decode [--shape 100m|1b] [--dtype bf16|fp32] [--threads 1] [--rounds 10]
 
 The two are interleaved step by step, so that what else the machine does falls on both. The ceiling is the same
 matrices multiplied one after the other in the same process, dtype and layout.
@@ -32,16 +32,17 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_key_value_heads": 8, "vocab_size": 128_256,
     },
 }  # fmt: skip
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}  # a processor without bf16 products has only the second
 PROMPT = 512
 
 
-def models(shape: str) -> tuple[Transformer, Any]:
+def models(shape: str, dtype: torch.dtype) -> tuple[Transformer, Any]:
     """Ours, packed, and theirs, with the same weights."""
     config = {"model_type": "llama", "tie_word_embeddings": True, "max_position_embeddings": 4096, **SHAPES[shape]}
     torch.manual_seed(0)
     made = transformers.AutoConfig.for_model(**config)
-    theirs = transformers.AutoModelForCausalLM.from_config(made, dtype=torch.bfloat16).eval()
-    ours = build(architecture_of(config), dtype=torch.bfloat16)
+    theirs = transformers.AutoModelForCausalLM.from_config(made, dtype=dtype).eval()
+    ours = build(architecture_of(config), dtype=dtype)
     state = theirs.state_dict()
     names = {
         "stacks.decoder.": "model.", "embedding.tokens": "embed_tokens", "final_norm": "norm",
@@ -109,12 +110,13 @@ def products(ours: Transformer, tokens: int) -> None:
     """Every matrix of the model once, and nothing else; the head on one token."""
     packed = [module for module in ours.modules() if isinstance(module, PackedLinear)]
     fused = {module.fused.product for module in ours.modules() if hasattr(module, "fused")}
+    dtype = next(ours.parameters()).dtype
     for product in (*packed, *fused):
-        product(torch.zeros(1, tokens, product.in_features, dtype=torch.bfloat16))
+        product(torch.zeros(1, tokens, product.in_features, dtype=dtype))
     assert ours.head is not None
     assert isinstance(ours.head.linear, PackedHead)
     head = ours.head.linear.product
-    head(torch.zeros(1, 1, head.in_features, dtype=torch.bfloat16))
+    head(torch.zeros(1, 1, head.in_features, dtype=dtype))
 
 
 def report(what: str, times: dict[str, list[float]]) -> None:
@@ -133,12 +135,13 @@ def main() -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="100m")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{options.shape}, bf16, {options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
-    ours, theirs = models(options.shape)
+    print(f"{options.shape}, {options.dtype}, {options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
+    ours, theirs = models(options.shape, DTYPES[options.dtype])
     with torch.inference_mode():
         report("decode", interleaved(options.rounds, **decoding(ours, theirs, options.rounds)))
         report("prefill", interleaved(max(options.rounds // 3, 3), **prefilling(ours, theirs)))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import gguf
 import torch
 import transformers
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
@@ -19,7 +22,8 @@ def model(path: Path, config: Mapping[str, Any] | None = None) -> Any:
     config = transformers.AutoConfig.for_model(**(config or load_gguf_checkpoint(str(path))["config"]))
     with torch.device("meta"):
         made = transformers.LlamaForCausalLM._from_config(config, attn_implementation="eager")
-    read = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=made)["tensors"]
+    with patch.object(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)):  # else made anew for each module
+        read = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=made)["tensors"]
     made.to_empty(device="cpu")
     missing, unexpected = made.load_state_dict({name: tensor.float() for name, tensor in read.items()}, strict=False)
     assert not unexpected

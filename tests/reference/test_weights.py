@@ -99,12 +99,17 @@ def test_dtype_is_the_models_but_rates_keep_their_own() -> None:
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
+@cache
+def untouched(name: str) -> tuple[Transformer, dict[str, Tensor]]:
+    """A model that everything is refused to, and the values that it keeps."""
+    ours = build(architecture_of(EVERY[name]))
+    return ours, {key: tensor.clone() for key, tensor in ours.state_dict().items()}
+
+
 def refusal(name: str, tensors: dict[str, Tensor]) -> str:
-    model = architecture_of(EVERY[name])
-    ours = build(model)
-    before = {key: tensor.clone() for key, tensor in ours.state_dict().items()}
+    ours, before = untouched(name)
     with pytest.raises(RequestError) as caught:
-        load_state_dict_from(ours, model, tensors)
+        load_state_dict_from(ours, ours.model, tensors)
     assert all(torch.equal(tensor, before[key]) for key, tensor in ours.state_dict().items()), "changed all the same"
     return caught.value.message
 
