@@ -140,7 +140,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{options.shape}, {options.dtype}, {options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
+    machine = f"{options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}"
+    print(f"{options.shape}, {options.dtype}, {machine}")
     ours, theirs = models(options.shape, DTYPES[options.dtype])
     with torch.inference_mode():
         report("decode", interleaved(options.rounds, **decoding(ours, theirs, options.rounds)))

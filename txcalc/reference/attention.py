@@ -56,6 +56,7 @@ class SelfAttention(Sublayer):
         self.difference = Difference(a.differential, H) if a.differential else None
         self.global_tokens = GlobalProjections(a.global_tokens, D) if a.global_tokens else None
         self.keeps_keys = False  # a later layer reads this one's keys and values (kv_source)
+        self.turn: Callable[[Tensor, arch.Rotary, Context], Tensor] = turned  # see ``lean``
 
     def forward(self, x_BTD: Tensor, context: Context, kept: PlaceCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
@@ -147,8 +148,7 @@ class SelfAttention(Sublayer):
             x_BTNH = norm(x_BTNH)
         x_BTNH = self._clamped(x_BTNH)
         if isinstance(self.a.position, arch.Rotary):
-            rotary = self.a.position
-            x_BTNH = rotate(x_BTNH, context.turns(rotary, x_BTNH.dtype), rotary.interleaved)
+            x_BTNH = self.turn(x_BTNH, self.a.position, context)
         if norm is not None and after:
             x_BTNH = norm(x_BTNH)
         return x_BTNH
@@ -300,6 +300,11 @@ class CrossAttention(Sublayer):
 def fresh_keys(new: tuple[Tensor, ...], context: Context, *, causal: bool) -> Keys:
     """The keys of a pass without a cache. Padding is named where a mask cannot tell it from what came before."""
     return Keys(new, lambda: context.positions_BT if causal else context.real_positions(), fresh=True)
+
+
+def turned(x_BTNH: Tensor, rotary: arch.Rotary, context: Context) -> Tensor:
+    """Heads turned to where their tokens stand, [B, T, N, H] -> the same."""
+    return rotate(x_BTNH, context.turns(rotary, x_BTNH.dtype), rotary.interleaved)
 
 
 def temperature(t: arch.LengthTemperature, context: Context) -> Tensor:

@@ -51,7 +51,7 @@ class Store:
 
     def write(self, place: int, x_BKTH: Tensor) -> None:
         """Write consecutive places of every row."""
-        self.values[:, :, place : place + x_BKTH.shape[2]] = x_BKTH
+        self.values.narrow(2, place, x_BKTH.shape[2]).copy_(x_BKTH)
 
     def write_pairs(self, rows_P: Tensor, places_P: Tensor, x_PKH: Tensor) -> None:
         """Write one place of one row for each pair."""
@@ -59,7 +59,7 @@ class Store:
 
     def read(self, places: int) -> Tensor:
         """The first places, [B, K, places, width]: a view, no copy."""
-        return self.values[:, :, :places]
+        return self.values.narrow(2, 0, places)
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor that is allocated."""
@@ -208,9 +208,11 @@ class PlaceCache:
         first = (context.start + skipped) % self.capacity
         before_end = min(self.capacity - first, context.tokens - skipped)
         for store, x_BKTH in zip(self.stores, new, strict=True):
+            if before_end == context.tokens:
+                store.write(first, x_BKTH)
+                continue
             store.write(first, x_BKTH[:, :, skipped : skipped + before_end])
-            if skipped + before_end < context.tokens:
-                store.write(0, x_BKTH[:, :, skipped + before_end :])
+            store.write(0, x_BKTH[:, :, skipped + before_end :])
 
     def _write_pairs(self, new: tuple[Tensor, ...], context: Context) -> None:
         rows_P, tokens_P, places_P = context.once(("pairs", self.capacity), lambda: self._pairs(context))

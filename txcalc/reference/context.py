@@ -124,8 +124,13 @@ class Context:
 
     def turns(self, rotary: arch.Rotary, dtype: torch.dtype) -> Turns:
         """Rotary cosines and sines of the query tokens, shared by all layers with the same setting."""
+        # by identity first: a hash of the description walks all its fields, and every layer asks twice
+        cos, sin = self.once(
+            (id(rotary), dtype), lambda: self.once((rotary, dtype), lambda: self._turns(rotary, dtype))
+        )
+        return (cos, -sin) if rotary.reversed else (cos, sin)
+
+    def _turns(self, rotary: arch.Rotary, dtype: torch.dtype) -> Turns:
         length = self.length if depends_on_length(rotary) else 0
         radians_R = self.constant((rotary, length), lambda: frequencies(rotary, length))
-        size = turn_size(rotary)
-        cos, sin = self.once((rotary, dtype), lambda: turns(self.positions_BT, radians_R, size, dtype))
-        return (cos, -sin) if rotary.reversed else (cos, sin)
+        return turns(self.positions_BT, radians_R, turn_size(rotary), dtype)

@@ -152,6 +152,10 @@ class MixtureOfExperts(Sublayer):
 
     def routed(self, x_MD: Tensor, weights_MC: Tensor, chosen_MC: Tensor) -> Tensor:
         """What the chosen experts add up to, one expert at a time: [M, D]."""
+        if len(x_MD) == 1:  # decoding: nothing to gather
+            one_11 = weights_MC.to(x_MD.dtype).split(1, dim=1)
+            choices = zip(chosen_MC[0].tolist(), one_11, strict=True)
+            return torch.stack([self._weighted(expert, x_MD, weight_11) for expert, weight_11 in choices]).sum(0)
         out_MD = torch.zeros_like(x_MD)
         for expert in chosen_MC.unique().tolist():
             rows, slots = torch.where(chosen_MC == expert)

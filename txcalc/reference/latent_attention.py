@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from txcalc import architecture as arch
-from txcalc.reference.attention import fresh_keys, keeper, split_heads, temperature
+from txcalc.reference.attention import fresh_keys, keeper, split_heads, temperature, turned
 from txcalc.reference.backends import Product, attend
 from txcalc.reference.cache import CacheSpec, PlaceCache
 from txcalc.reference.context import Context, Keys
 from txcalc.reference.indexer import Indexer
 from txcalc.reference.masks import dense_mask, mask_for
 from txcalc.reference.norms import Norm
-from txcalc.reference.rotary import rotate
 from txcalc.reference.sublayer import Sublayer
 from txcalc.reference.support import not_built
 
@@ -138,10 +137,7 @@ class LatentAttention(Sublayer):
         return latent, rope
 
     def _turned(self, x_BTNH: Tensor, context: Context) -> Tensor:
-        rotary = self.a.position
-        if rotary is None:
-            return x_BTNH
-        return rotate(x_BTNH, context.turns(rotary, x_BTNH.dtype), rotary.interleaved)
+        return x_BTNH if self.a.position is None else turned(x_BTNH, self.a.position, context)
 
     def _attend(self, q_BNTH: Tensor, k: Tensor, v: Tensor, keys: Keys, context: Context) -> Tensor:
         width = self.a.qk_nope_head_dim + self.a.qk_rope_head_dim

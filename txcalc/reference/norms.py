@@ -86,6 +86,14 @@ def scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None, unit_offset: b
     return x if bias is None else x + bias
 
 
+class Nothing(nn.Identity):
+    """No norm: so that a block's equation has no ifs. Called without a module's ceremony, as a layer has many."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x itself."""
+        return x
+
+
 def optional_norm(norm: arch.Norm | None) -> nn.Module:
-    """The norm, or nothing: so that a block's equation has no ifs."""
-    return nn.Identity() if norm is None else Norm(norm)
+    """The norm, or nothing."""
+    return Nothing() if norm is None else Norm(norm)

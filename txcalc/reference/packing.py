@@ -1,21 +1,24 @@
 """Faster matrix products on a CPU: weights laid out once as oneDNN's kernels read them, and maps of one input fused.
 
-The plain modules stay as they are written; ``pack`` puts others in their places that give the same numbers. A packed
-model can run and no longer be trained or saved. The operators are torch's own but private: where they are missing, or
-the processor cannot run them, ``reason_against_packing`` says so.
+The plain modules stay as they are written; ``pack`` puts others in their places that give the same numbers, those of
+``lean`` among them. A packed model can run and no longer be trained or saved. The operators are torch's own but
+private: where they are missing, or the processor cannot run them, ``reason_against_packing`` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from txcalc.errors import RequestError
 from txcalc.reference.attention import SelfAttention
-from txcalc.reference.feed_forward import FeedForward
+from txcalc.reference.experts import Experts
+from txcalc.reference.feed_forward import FeedForward, inner
 from txcalc.reference.heads import Head
+from txcalc.reference.lean import make_lean
 from txcalc.reference.model import Transformer
 
 _READ_ELSEWHERE = ("kv_b_proj",)  # latent attention takes this matrix apart (absorbed decoding)
@@ -44,16 +47,21 @@ def pack(model: Transformer) -> None:
     reason = reason_against_packing(model)
     if reason:
         raise RequestError(reason, "run it unpacked")
+    model.requires_grad_(False)
     _pack_head(model)
     for module in list(model.modules()):
         if isinstance(module, SelfAttention):
             _fuse(module, ("q_proj", "k_proj", "v_proj"))
         elif isinstance(module, FeedForward):
             _fuse(module, ("gate_proj", "up_proj"))
+        for name, child in module.named_children():
+            if type(child) is Experts:
+                setattr(module, name, PackedExperts(child))
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear and name not in _READ_ELSEWHERE:
                 setattr(module, name, PackedLinear(child.weight, child.bias))
+    make_lean(model)
 
 
 class PackedLinear(nn.Module):
@@ -64,10 +72,11 @@ class PackedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), 1)
         self.bias_N = None if bias is None else bias.detach().clone()
+        self.product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., in] -> [.., out]."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias_N, "none", [], "")
+        return self.product(x, self.packed, self.bias_N, "none", [], "")
 
 
 class Fused:
@@ -101,6 +110,30 @@ class FusedPart(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[.., in] -> [.., out]."""
         return self.fused.part(self.index, x)
+
+
+class PackedExperts(nn.Module):
+    """A feed-forward an expert, its gate and up maps as one product."""
+
+    def __init__(self, experts: Experts) -> None:
+        super().__init__()
+        self.f, self.xielu = experts.f, experts.xielu
+        first = [(experts.gate_proj, experts.gate_bias), (experts.up_proj, experts.up_bias)]
+        self.into = [
+            self._packed(e, [each for each in first if each[0] is not None]) for e in range(experts.num_experts)
+        ]
+        self.out = [self._packed(e, [(experts.down_proj, experts.down_bias)]) for e in range(experts.num_experts)]
+
+    @staticmethod
+    def _packed(expert: int, maps: Sequence[tuple[Any, Tensor | None]]) -> PackedLinear:
+        biases = [bias[expert] for _, bias in maps if bias is not None]
+        return PackedLinear(torch.cat([matrix[expert] for matrix, _ in maps]), torch.cat(biases) if biases else None)
+
+    def forward(self, expert: int, x_MD: Tensor) -> Tensor:
+        """Tokens [M, D] through one expert."""
+        *gate, up = self.into[expert](x_MD).split(self.f.intermediate_size, dim=-1)
+        out_MD: Tensor = self.out[expert](inner(self.f, gate[0] if gate else None, up, self.xielu))
+        return out_MD
 
 
 class PackedHead:
