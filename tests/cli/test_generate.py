@@ -49,6 +49,11 @@ def test_the_prompt_can_be_echoed_and_can_come_from_stdin(
     assert echoed == "the cat" + plain
 
 
+def test_packed_weights_write_the_same_text(txcalc: Run, model: Path) -> None:
+    arguments = ("generate", str(model), "--prompt", "the cat", "--max-new-tokens", "12")
+    assert txcalc(*arguments, "--pack", "--dtype", "fp32") == txcalc(*arguments, "--dtype", "fp32")
+
+
 def test_json_is_one_document(txcalc: Run, model: Path) -> None:
     plain = txcalc("generate", str(model), "--prompt", "the cat", "--max-new-tokens", "5").out
     document = txcalc("generate", str(model), "--prompt", "the cat", "--max-new-tokens", "5", "--json").json()
@@ -176,6 +181,7 @@ def test_an_encoder_writes_nothing(txcalc: Run, tmp_path: Path) -> None:
         (["--repetition-penalty", "0"], "repetition_penalty is 0"),
         (["--device", "tpu"], "'tpu' is not known"),
         (["--backend", "efficient"], "cannot run this"),
+        (["--dtype", "fp16", "--pack"], "not float16"),
     ],
 )
 def test_values_out_of_range_are_named(txcalc: Run, model: Path, options: list[str], part: str) -> None:

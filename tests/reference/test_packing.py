@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from txcalc.architecture import Head, MixtureOfExperts, Norm, QKNorm, Rotary, Ro
 from txcalc.errors import RequestError
 from txcalc.reference import Transformer, build
 from txcalc.reference.lean import make_lean
-from txcalc.reference.packing import FusedPart, pack, reason_against_packing
+from txcalc.reference.packing import FusedPart, PackedLinear, pack, reason_against_packing
 
 
 def mixture(**changes: Any) -> MixtureOfExperts:
@@ -73,6 +74,24 @@ def test_a_packed_model_gives_the_same_logits(name: str, tied: bool, dtype: torc
     with torch.inference_mode():
         for ids in (tokens(2, 9), tokens(1, 1)):
             torch.testing.assert_close(packed(ids).logits, plain(ids).logits, **close)
+
+
+@pytest.mark.parametrize("name", ["llama", "experts"])
+def test_plain_matrices_are_let_go_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a model would need twice its weights while it is packed."""
+    built = model(name, True)
+    matrices = [weakref.ref(p) for p in built.parameters() if p.dim() > 1 and p is not built.table("decoder")]
+    alive: list[int] = []
+    make = PackedLinear.__init__
+
+    def counting(*arguments: Any) -> None:
+        alive.append(sum(each() is not None for each in matrices))
+        make(*arguments)
+
+    monkeypatch.setattr(PackedLinear, "__init__", counting)
+    pack(built)
+    assert alive[0] == len(matrices)
+    assert alive[-1] <= 4, "the last attention's output or feed-forward's own matrices, and a router"
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -49,7 +49,8 @@ def pack(model: Transformer) -> None:
         raise RequestError(reason, "run it unpacked")
     model.requires_grad_(False)
     _pack_head(model)
-    for module in list(model.modules()):
+    parents = [module for module in model.modules() if any(True for _ in module.children())]  # not what is replaced:
+    for module in parents:  # every plain matrix is let go as its packed one is made
         if isinstance(module, SelfAttention):
             _fuse(module, ("q_proj", "k_proj", "v_proj"))
         elif isinstance(module, FeedForward):
@@ -57,10 +58,9 @@ def pack(model: Transformer) -> None:
         for name, child in module.named_children():
             if type(child) is Experts:
                 setattr(module, name, PackedExperts(child))
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Linear and name not in _READ_ELSEWHERE:
+            elif type(child) is nn.Linear and name not in _READ_ELSEWHERE:
                 setattr(module, name, PackedLinear(child.weight, child.bias))
+            del child
     make_lean(model)
 
 
