@@ -51,12 +51,12 @@ def _kinds(r: Reader, default: list[str]) -> list[str]:
     return layer_kinds(r, r.layers(), lambda: default, known=(FULL, LOCAL))
 
 
-def _outside(r: Reader, norm: Norm, prefix: str) -> dict[str, Any]:
+def _outside(r: Reader, norm: Norm) -> dict[str, Any]:
     """The table's rows are normed; rows that pad the vocabulary give no logits, but are there."""
     r.ignore("unpadded_vocab_size", "log_scaling_n_floor", "log_scaling_alpha", "rel_extent", "number_of_conv_states")
     r.ignore(*(f"{mark}{name}" for mark in ("", "swa_") for name in _HEADS))
     table = TokenEmbedding(vocab_size=r.integer("vocab_size"), embedding_size=r.integer("hidden_size"), norm=norm)
-    return {"final_norm": norm, "embedding": table, "head": published_text(r, prefix)}
+    return {"final_norm": norm, "embedding": table}
 
 
 _HEADS: Final = ("num_attention_heads", "num_key_value_heads", "head_dim")
@@ -86,9 +86,9 @@ def _inkling_text(r: Reader) -> Model:
         branches = (Branch(sublayer=each, norm_in=norm, out_conv=taps) for each in (mixers[kind], fed))
         return Layer(steps=tuple(Residual(branches=(branch,)) for branch in branches))
 
-    outside = _outside(r, norm, "Inkling")
-    outside["head"]["scale"] = 1.0 / r.number("logits_mup_width_multiplier")
-    return untied(r, decoder_of(r, each_once(zip(kinds, sparse, strict=True), layer), **outside))
+    head = {**published_text(r, "Inkling"), "scale": 1.0 / r.number("logits_mup_width_multiplier")}
+    layers = each_once(zip(kinds, sparse, strict=True), layer)
+    return untied(r, decoder_of(r, layers, **_outside(r, norm), head=head))
 
 
 _EXPERT_KEYS: Final = (
@@ -128,8 +128,8 @@ def _inkling_experts(r: Reader) -> MixtureOfExperts:
 # ---- Inkling 2 ------------------------------------------------------------------------------------------------------
 
 
-def _inkling2_text(r: Reader) -> Model:
-    """Steps read from blocks of earlier layers too; gates, sinks and softcaps; full layers make their own filters."""
+def inkling2_layers(r: Reader) -> dict[str, Any]:
+    """What ``decoder_stack`` takes: steps read from blocks of earlier layers too; full layers make filters."""
     r.ignore("qk_l2_clip_threshold", "rel_l2_clip_threshold")
     num_layers, every = r.layers(), r.integer("n_layers_per_attn_res_block")
     kinds = _kinds(r, [LOCAL if (i + 1) % 6 else FULL for i in range(num_layers)])
@@ -154,10 +154,13 @@ def _inkling2_text(r: Reader) -> Model:
 
     # Sums to read from: whole blocks before, and the current one, which a block's first layer closes half-way.
     keys = ((kind, -(-i // every) + 1 if i else 0, i // every + 2) for i, kind in enumerate(kinds))
-    outside = _outside(r, norm, "Inkling2")
-    outside["head"]["softcap"] = r.number("final_logit_softcapping")
     final = _depth(r, 1, -(-num_layers // every) + 1)
-    return untied(r, decoder_of(r, each_once(keys, layer), depth=final, **outside))
+    return {"layers": each_once(keys, layer), "depth": final, **_outside(r, norm)}
+
+
+def _inkling2_text(r: Reader) -> Model:
+    head = {**published_text(r, "Inkling2"), "softcap": r.number("final_logit_softcapping")}
+    return untied(r, decoder_of(r, **inkling2_layers(r), head=head))
 
 
 def _depth(r: Reader, queries: int, sources: int) -> DepthAttention:

@@ -48,6 +48,7 @@ _MODULES: Final = {
     "deepseek": "deepseek_v2 deepseek_v3 kimi_k2",
     "latent": "deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu",
     "doge": "doge",
+    "counted_towers": "cohere_compass minimax_m3_vl mllama emu3 inkling2",
     "inkling": "inkling_text inkling2_text",
     "text_parts": "cohere_compass_text emu3_text_model mllama_text_model moshi",
     "deepseek_v4": "deepseek_v4",
@@ -111,6 +112,10 @@ MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for
 REFUSED: Final = {
     "rwkv": "an RNN with time-mixing that is not attention; not a transformer",
     "xlstm": "an LSTM variant; not a transformer",
+    "blt": "its layers run on patches of bytes, whose number depends on the text: neither caches nor FLOPs follow "
+    "from a length",
+    "inkling_mm_model": "the widths of its image tower are fitted by a search in floating point; its text part is read "
+    "as inkling_text",
 }
 
 

@@ -24,7 +24,6 @@ from txcalc.configs.common import (
     head_dims,
     layer_kinds,
     layer_norm,
-    llama_like,
     optional,
     parallel,
     pre_norm,
@@ -91,12 +90,17 @@ def _compass_rotary(r: Reader, kind: str) -> Rotary | None:
 # ---- Emu3 -----------------------------------------------------------------------------------------------------------
 
 
+def emu3_layers(r: Reader) -> dict[str, Any]:
+    """What ``decoder_stack`` takes: Llama, over a vocabulary of words and of an image's codes."""
+    bias, norm = r.flag("attention_bias"), rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps"))
+    position = rope.rotary(r, head_dims(r)[3], theta=1e6, whole=True)
+    attention = self_attention(r, position=position, qkv_bias=bias, o_bias=bias)
+    layer = pre_norm(attention, swiglu(r, bias=r.flag("mlp_bias")), norm=norm)
+    return {"layers": [(layer, r.layers())], "final_norm": norm}
+
+
 def _emu3_text_model(r: Reader) -> Model:
-    """Llama, over a vocabulary of words and of an image's codes."""
-    bias = r.flag("attention_bias")
-    return llama_like(
-        r, theta=1e6, qkv_bias=bias, o_bias=bias, mlp_bias=r.flag("mlp_bias"), head=published_text(r, "Emu3")
-    )
+    return decoder_of(r, **emu3_layers(r), head=published_text(r, "Emu3"))
 
 
 # ---- Llama 3.2 Vision -----------------------------------------------------------------------------------------------

@@ -14,9 +14,7 @@ from txcalc.architecture import (
     AudioEmbedding,
     Branch,
     Connector,
-    DepthAttention,
     Head,
-    HyperConnection,
     InputEmbedding,
     Layer,
     MixtureOfExperts,
@@ -30,7 +28,6 @@ from txcalc.architecture import (
     Similarity,
     Sinusoidal,
     Stack,
-    StreamHead,
     Sublayer,
     TokenEmbedding,
 )
@@ -44,11 +41,11 @@ from txcalc.formulas.params_side import (
     streams_params,
     unused_params,
 )
+from txcalc.formulas.params_streams import depth_params, hyper_params
 from txcalc.formulas.params_sublayers import adapter_params, attention_expert_params, expert_params, sublayer_params
 from txcalc.result import Node, leaf, times, total
 
 SOURCE = "derived: the elements of every tensor, [rows, columns] being rows * columns"
-STREAMS = "Zhu et al. 2025 (arXiv 2409.19606); mixed by doubly stochastic matrices: DeepSeek-V4, section 2.2"
 CONVENTION = "each distinct trainable tensor once; tied and shared tensors where they are stored; no buffers"
 
 
@@ -157,7 +154,7 @@ def stack_params(stack: Stack, seen: set[str], *, embedding_key: str = "") -> No
         _stack_tables(stack),
         hyper_params(stack.stream_head),
         leaf("low_state", "parameters", 1 * symbol("D", stack.hidden_size)) if stack.cycles else None,
-        _depth(stack.depth),
+        depth_params(stack.depth),
         norm_params("final_norm", stack.final_norm),
         projection_params("out_projection", stack.out_projection),
         _pooler(stack.pooler),
@@ -242,36 +239,13 @@ def _step_params(step: Residual) -> list[Node]:
     skip = leaf("skip", "parameters", symbol("D", _width(step))) if step.learned_skip else None
     return [
         node
-        for node in (*shared, *branches, *after, skip, hyper_params(step.streams), _depth(step.depth))
+        for node in (*shared, *branches, *after, skip, hyper_params(step.streams), depth_params(step.depth))
         if node is not None
     ]
 
 
-def _depth(depth: DepthAttention | None) -> Node | None:
-    if depth is None:
-        return None
-    return leaf("depth_queries", "parameters", symbol("queries", depth.queries) * symbol("D", depth.hidden_size))
-
-
 def _width(step: Residual) -> int:
     return step.branches[0].sublayer.hidden_size
-
-
-def hyper_params(hyper: HyperConnection | StreamHead | None) -> Node | None:
-    """The weights of streams: a matrix over all of them, a bias and a scale for each kind of weight."""
-    if hyper is None:
-        return None
-    n, D = symbol("streams", hyper.streams), symbol("D", hyper.hidden_size)
-    if isinstance(hyper, StreamHead):
-        outputs, kinds = 1 * n, 1
-    else:
-        outputs, kinds = (2 * n + n * n, 3) if hyper.mixing else (2 * n, 2)
-    parts = [
-        leaf("matrix", "parameters", n * D * outputs),
-        leaf("biases", "parameters", outputs),
-        leaf("scales", "parameters", exact(kinds)),
-    ]
-    return total("streams", "parameters", parts, source=STREAMS)
 
 
 def _branch_params(branch: Branch) -> list[Node | None]:
