@@ -193,6 +193,7 @@ class SelfAttention(Record):
     clip_qkv: float | None = None  # queries, keys and values clamped to +- this, after a norm (OLMo, DBRX)
     temperature: LengthTemperature | None = None
     differential: Differential | None = None
+    joins_source: bool = False  # an encoder's output passes the keys' and values' matrices too, one softmax (T5Gemma 2)
     value_scale: float = 1.0  # constant multiplier of the values (MiMo-V2)
     expert_heads: ExpertHeads | None = None  # then the query heads are those of the chosen ones
     block_indexer: BlockIndexer | None = None

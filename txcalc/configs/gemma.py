@@ -139,7 +139,7 @@ def _gemma3_layers(r: Reader) -> dict[str, Any]:
     r.ignore("hidden_act", "cache_implementation", "attn_logit_softcapping")
     num_layers, head_dim = r.layers(), head_dims(r)[3]
     norm = QKNorm(kind="rmsnorm", scope="head", eps=r.number("rms_norm_eps"), unit_offset=True)
-    made = {kind: _attention(r, kind, _rotary(r, kind, head_dim), qk_norm=norm) for kind in KINDS}
+    made = {kind: _attention(r, kind, gemma3_rotary(r, kind, head_dim), qk_norm=norm) for kind in KINDS}
     return _layers(r, _gemma3_kinds(r, num_layers), made)
 
 
@@ -154,7 +154,7 @@ def _gemma3_kinds(r: Reader, num_layers: int) -> list[str]:
     return layer_kinds(r, num_layers, default, known=KINDS)
 
 
-def _rotary(r: Reader, kind: str, head_dim: int) -> Rotary:
+def gemma3_rotary(r: Reader, kind: str, head_dim: int) -> Rotary:
     """``rope_theta`` and ``rope_scaling`` speak of global layers; local ones have a base of their own, unscaled."""
     found = r.mapping("rope_parameters").get(kind)
     settings: dict[str, Any] = dict(found) if isinstance(found, Mapping) else {}
@@ -213,7 +213,7 @@ def _gemma3(r: Reader) -> Model:
     if text.model_type not in ("", "gemma3_text"):
         r.reasons.append(f"text_config.model_type = {text.model_type!r}: read as a gemma3_text")
     decoder = decoder_stack(text, **_gemma3_layers(text))
-    tower, connector = _tower(r, decoder.hidden_size)
+    tower, connector = siglip_tower(r, decoder.hidden_size)
     head = causal_head(
         r,
         input_size=decoder.hidden_size,
@@ -234,7 +234,7 @@ def _gemma3(r: Reader) -> Model:
     )
 
 
-def _tower(r: Reader, hidden: int) -> tuple[Stack, Connector]:
+def siglip_tower(r: Reader, hidden: int) -> tuple[Stack, Connector]:
     """The vision tower and what turns its patches into ``mm_tokens_per_image`` tokens of the decoder."""
     vision = r.nested("vision_config", defaults=siglip.SIGLIP_VISION_DEFAULTS)
     vision.origin = siglip.ORIGIN

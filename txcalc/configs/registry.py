@@ -103,6 +103,7 @@ _MODULES: Final = {
     "whisper": "whisper",
     "prophetnet": "prophetnet",
     "t5gemma": "t5gemma",
+    "t5gemma2": "t5gemma2",
     "bart_kin": "mbart plbart mvp pegasus blenderbot blenderbot-small m2m_100 nllb-moe bigbird_pegasus led "
     "pegasus_x trocr",
     "native": "transformer",
@@ -116,6 +117,9 @@ REFUSED: Final = {
     "from a length",
     "inkling_mm_model": "the widths of its image tower are fitted by a search in floating point; its text part is read "
     "as inkling_text",
+    "gemma4_assistant": "a draft head that reads the keys of another model; transformers 5.23 cannot build it",
+    "gemma4_unified_assistant": "a draft head that reads the keys of another model; transformers 5.23 cannot build it",
+    "diffusion_gemma": "block diffusion: it denoises blocks of tokens in several passes, which txcalc does not count",
 }
 
 

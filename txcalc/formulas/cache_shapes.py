@@ -106,6 +106,8 @@ def _self_attention(a: SelfAttention, count: int) -> tuple[CacheRow, ...]:
     H, Hv = head_widths(a.head_dim, a.v_head_dim)
     K = symbol("K", a.num_key_value_heads)
     row = _row(kind, count, K, H, Hv, limit=min(limits) if limits else None)
+    if a.joins_source:
+        return (row, _row("cross attention", count, K, H, Hv, cross=True))
     return (row,) if a.block_indexer is None else (row, _indexer_keys(a.block_indexer.head_dim, row.L))
 
 

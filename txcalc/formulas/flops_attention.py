@@ -25,7 +25,16 @@ from txcalc.result import Node, leaf, times, total
 
 # The nodes that make up ``flops.attention``: products over pairs of tokens, no projections.
 PRODUCTS: Final = frozenset(
-    {"scores", "values", "position_scores", "indexer_scores", "summary_scores", "summary_values"}
+    {
+        "scores",
+        "values",
+        "position_scores",
+        "indexer_scores",
+        "summary_scores",
+        "summary_values",
+        "source_scores",
+        "source_values",
+    }
 )
 
 
@@ -59,6 +68,7 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         _position_scores(a, work, pairs, half),
         product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
         *_summaries(a, work, D),
+        *_joined_source(a, work, D),
         linear_flops("o_proj", work.rows, N * Hv, D if a.out_size is None else symbol("out_size", a.out_size)),
         _adapters(a, work, D),
     ]
@@ -90,6 +100,21 @@ def _beside(a: SelfAttention) -> str:
     if a.future_streams is not None:
         return "the streams that predict further ahead pass every layer too; they are not counted"
     return ""
+
+
+def _joined_source(a: SelfAttention, work: Work, D: Expression) -> list[Node | None]:
+    """An encoder's output through the same matrices; while decoding its keys and values are cached."""
+    if not a.joins_source or work.source is None:
+        return []
+    N, K = symbol("N", a.num_attention_heads), symbol("K", a.num_key_value_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    rows, pairs = work.B * work.source, work.T * work.source
+    return [
+        None if work.decoding else linear_flops("source_keys", rows, D, K * H),
+        None if work.decoding else linear_flops("source_values_proj", rows, D, K * Hv),
+        product_flops("source_scores", work, N, pairs, H),
+        product_flops("source_values", work, N, pairs, Hv),
+    ]
 
 
 def _summaries(a: SelfAttention, work: Work, D: Expression) -> list[Node]:

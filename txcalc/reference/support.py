@@ -15,6 +15,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "sparse_blocks": "BigBird's sparse blocks",
         "transient_global": "LongT5's transient global attention",
         "global_stream": "PEGASUS-X's global tokens",
+        "joins_source": "attention over an encoder's output and its own tokens at once (T5Gemma 2)",
         "future_streams": "ProphetNet's prediction streams",
         "expert_heads": "attention heads that are experts (JetMoE)",
     },

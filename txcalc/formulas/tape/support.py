@@ -132,6 +132,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "gates other than a sigmoid with the queries' bias"
     if a.differential is not None:
         yield "differential attention"
+    if a.joins_source:
+        yield "attention that sees an encoder's output beside its own"
     if a.kv_source is not None:
         yield "keys and values of another layer"
     if isinstance(a.position, Disentangled | RelativeKeys):
