@@ -101,7 +101,7 @@ def test_missing_surplus_and_misshapen_tensors_are_named(tmp_path: Path) -> None
     by_kind = {each.what: each for each in found.differences}
     assert by_kind[comparing.MISSING].names == ("model.norm.weight",)
     assert by_kind[comparing.LEFT].names == ("model.extra.weight",)
-    assert by_kind[comparing.SHAPES].names == ("lm_head.weight is [67, 16], expected [67, 32]",)
+    assert by_kind[comparing.SHAPES_DIFFER].names == ("lm_head.weight is [67, 16], expected [67, 32]",)
     assert [each.elements for each in found.differences] == [3, -32, -67 * 16]
 
 

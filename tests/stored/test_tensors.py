@@ -21,13 +21,27 @@ EVERY = {**published.every(), **published_width.every(), **published_hybrids.eve
 def test_the_list_is_the_reference_models(name: str) -> None:
     """Names, shapes, sublayers and numbers; which of them are buffers."""
     model = architecture_of(EVERY[name])
+    try:
+        ours = tensors_of(model)
+    except RequestError as refused:
+        pytest.skip(refused.message)  # a newer part, whose files are then compared by their total alone
     built = build(model, device="meta")
     theirs = {key: part._replace(path="") for key, part in parts(built).items()}
-    ours = tensors_of(model)
     assert ours == theirs
     buffers = {path for path, _ in built.named_buffers()}
     held = {key for key, part in parts(built).items() if part.path in buffers}
     assert {key for key, part in ours.items() if is_buffer(model, key, part)} == held
+
+
+def test_most_types_are_listed() -> None:
+    """Negative control of the skips above."""
+    listed = 0
+    for config in EVERY.values():
+        try:
+            listed += bool(tensors_of(architecture_of(config)))
+        except RequestError:
+            continue
+    assert listed >= 115
 
 
 def test_a_large_model_is_listed_as_it_is() -> None:

@@ -96,7 +96,7 @@ def _with_file(answer: Answer, source: Source, model: Model, options: argparse.N
             raise
         return answer.replace(notes=(*answer.notes, f"its weights were not looked at: {error.message}"))
     assert checkpoint is not None
-    return _stored(answer, compare(checkpoint, model), options)
+    return _stored(answer, compare(checkpoint, model, source.card.config if source.card else None), options)
 
 
 def _file_alone(source: Source, options: argparse.Namespace) -> Answer:

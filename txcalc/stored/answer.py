@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from txcalc.result import Node, leaf, total
-from txcalc.stored.comparing import MISSING, SHAPES, Accounting, Difference
+from txcalc.stored.comparing import MISSING, SHAPES_DIFFER, Accounting, Difference
 
 SOURCE: Final = "the headers of the files: types, shapes and places of tensors"
 _SHOWN: Final = 3
@@ -124,6 +124,6 @@ def remarks(accounting: Accounting) -> tuple[list[str], list[str]]:
 
 
 def _counted(each: Difference) -> str:
-    if each.what in (MISSING, SHAPES) or not each.nbytes:
+    if each.what in (MISSING, SHAPES_DIFFER) or not each.nbytes:
         return some(each) or f"{each.elements:,} elements"
     return f"{some(each)} ({each.elements:,} elements)"

@@ -67,6 +67,8 @@ def component_of(name: str) -> str:
     if not rest.startswith("layers."):
         return rest.partition(".")[0]
     label, _, inner = rest.split(".", 2)[2].partition(".")
+    if not inner:  # a number of the whole layer
+        return "norms"
     kind = label.rstrip("0123456789") if label not in _OF_LAYERS else label
     if inner.startswith(("norm_in", "norm_out", "norm_after")) or kind == "stream":
         return "norms"

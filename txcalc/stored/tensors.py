@@ -15,7 +15,7 @@ from txcalc.formulas.params import params
 from txcalc.reference.parts import Part, in_layer, layer_part, stored_layers
 from txcalc.stored.sublayer_tensors import Named, linear, norm, sublayer_tensors
 
-BUFFERS = ("router.correction", "directions_HR")
+BUFFERS = ("router.correction", "directions_HR", ".scalar")
 
 
 def tensors_of(model: arch.Model) -> dict[str, Part]:
@@ -64,6 +64,8 @@ def layer_tensors(layer: arch.Layer) -> Iterator[tuple[str, tuple[int, ...], arc
     for path, shape in _paths(layer):
         name, sublayer = in_layer(layer, path)
         yield name, shape, sublayer
+    if layer.scalar:
+        yield "scalar", (1,), None
 
 
 def _paths(layer: arch.Layer) -> Iterator[Named]:
@@ -74,6 +76,8 @@ def _paths(layer: arch.Layer) -> Iterator[Named]:
             yield from norm(f"{place}.norm_in", branch.norm_in)
             yield from ((f"{place}.sublayer.{name}", shape) for name, shape in sublayer_tensors(branch.sublayer))
             yield from norm(f"{place}.norm_out", branch.norm_out)
+            if branch.scalar_gate:
+                yield f"{place}.scalar_gate", (1,)
             if branch.layer_scale:
                 yield f"{place}.layer_scale", (branch.sublayer.hidden_size,)
         yield from norm(f"steps.{s}.norm_out", step.norm_out)
