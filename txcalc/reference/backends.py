@@ -7,6 +7,8 @@ nothing falls back in silence.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -27,6 +29,7 @@ _KERNELS: Final = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "math": SDPBackend.MATH,
 }
+_NO_KERNEL: Final = ("No available kernel", "No viable backend")  # how torch begins where the one allowed cannot run
 _NAME_OF: Final = {int(kernel.value): name for name, kernel in _KERNELS.items()}
 
 
@@ -75,7 +78,7 @@ def attend(product: Product, backend: Backend, keep: Callable[[Tensor], None] | 
     if backend.name != "auto":
         reason = reason_against(backend.name, product, weights=keep is not None)
         if reason:
-            raise RequestError(f"attention backend {backend.name!r} cannot run this: {reason}", "use auto or eager")
+            raise refusal(backend.name, reason)
     folds = backend.fold_groups and keep is None and _foldable(product)
     folded = _fold(product) if folds else product
     if backend.name == "eager" or (backend.name == "auto" and _better_eager(product, keep is not None)):
@@ -131,10 +134,28 @@ def fused(product: Product, backend: Backend) -> Tensor:
     if backend.name == "auto":
         backend.ran.add(_choice(product))
         return _sdpa(product)
-    with sdpa_kernel(_KERNELS[backend.name]):
-        out_BNTH = _sdpa(product)
+    try:
+        out_BNTH = _forced(product, backend.name)
+    except RuntimeError as error:
+        if not str(error).startswith(_NO_KERNEL):
+            raise
+        raise refusal(backend.name, _torchs_reasons(product, backend.name)) from None
     backend.ran.add(backend.name)
     return out_BNTH
+
+
+def _forced(product: Product, name: Name) -> Tensor:
+    with sdpa_kernel(_KERNELS[name]):
+        return _sdpa(product)
+
+
+def _torchs_reasons(product: Product, name: Name) -> str:
+    """What torch says against a kernel beyond what ``reason_against`` knows: it warns as it refuses."""
+    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(RuntimeError):
+        warnings.simplefilter("always")
+        _forced(product, name)
+    said = [str(each.message).partition(" (Triggered internally")[0] for each in caught]
+    return " ".join(each for each in said if not each.endswith("not used because:")) or "torch has no kernel for it"
 
 
 def _sdpa(product: Product) -> Tensor:
@@ -221,6 +242,11 @@ def _unless_causal(mask: Tensor | Literal["none", "causal"]) -> Tensor | Literal
 
 
 # ---- what cannot run ------------------------------------------------------------------------------------------------
+
+
+def refusal(name: Name, reason: str) -> RequestError:
+    """The error of a backend that was asked for and cannot run this."""
+    return RequestError(f"attention backend {name!r} cannot run this: {reason}", "use auto or eager")
 
 
 def _better_eager(product: Product, weights: bool) -> bool:

@@ -64,6 +64,7 @@ class Context:
     dropout: float = 0.0
     starts_B: Tensor | None = None
     global_BT: Tensor | None = None  # which tokens see everything and are seen by all (Longformer)
+    together_BT: Tensor | None = None  # blocks of tokens that see each other, later ones too (see ``masks.visible``)
     source: Source | None = None
     weights: dict[tuple[int, str], Tensor] | None = None
     layer: int = 0

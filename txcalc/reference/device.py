@@ -132,12 +132,12 @@ class Cpu:
 class CudaEvent:
     """A CUDA event that keeps time."""
 
-    def __init__(self) -> None:
-        self.event = torch.cuda.Event(enable_timing=True)
+    def __init__(self, index: int) -> None:
+        self.index, self.event = index, torch.cuda.Event(enable_timing=True)
 
     def record(self) -> None:
-        """Put the event into the current stream."""
-        self.event.record()
+        """Put the event into the GPU's current stream."""
+        self.event.record(torch.cuda.current_stream(self.index))
 
     def seconds_since(self, earlier: CudaEvent) -> float:
         """Seconds between two events, as the GPU measured them."""
@@ -156,7 +156,7 @@ class Cuda:
 
     def event(self) -> CudaEvent:
         """A timing event."""
-        return CudaEvent()
+        return CudaEvent(self.index)
 
     def reset_peak(self) -> None:
         """Begin a new peak; cached blocks stay."""
@@ -174,6 +174,10 @@ class Cuda:
 
     def capture(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """A CUDA graph of ``step``: run three times aside first, as capture demands, then recorded once."""
+        with torch.cuda.device(self.index):  # a graph records the current device's streams
+            return self._captured(step)
+
+    def _captured(self, step: Callable[[], Any]) -> Callable[[], Any]:
         side = torch.cuda.Stream(self.index)
         side.wait_stream(torch.cuda.current_stream(self.index))
         with torch.cuda.stream(side):

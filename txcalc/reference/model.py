@@ -92,6 +92,7 @@ class Transformer(nn.Module):
         length: int = 0,
         starts_B: Tensor | None = None,
         global_BT: Tensor | None = None,
+        together_BT: Tensor | None = None,
     ) -> Output:
         """Tokens [B, T] (a vision model: images [B, channels, height, width]) -> hidden states and logits.
 
@@ -100,7 +101,9 @@ class Transformer(nn.Module):
         the places of the tokens where ``seen_BT`` is true. ``cache``: what came before; these tokens are added to it.
         ``last_only``: logits of each row's last token alone. ``weights``: return attention weights (eager only).
         ``length``: how long the sequence may become, for rotary settings that depend on it. ``starts_B``: see
-        ``graph.StepGraph``. ``global_BT``: tokens that see everything and that all see (Longformer).
+        ``graph.StepGraph``. ``global_BT``: tokens that see everything and that all see (Longformer). ``together_BT``:
+        numbers of blocks, whose tokens see each other whatever their order (an image's in Gemma 3, see
+        ``masks.blocks_of``); -1 for tokens of none.
 
         Raises:
             RequestError: inputs that do not fit each other, the cache or the backend.
@@ -110,7 +113,12 @@ class Transformer(nn.Module):
         context.source = self._source(source, source_lengths, encoded)
         context.weights = {} if weights else None
         context.global_BT = None if global_BT is None else rows.to_right(global_BT)
+        context.together_BT = None if together_BT is None else rows.to_right(together_BT)
+        if together_BT is not None and any(context.starts):
+            raise RequestError("tokens that see each other must come in one piece, before any others are cached")
         if seen_MD is not None and seen_BT is not None:
+            if int(seen_BT.sum()) != len(seen_MD):
+                raise RequestError(f"{len(seen_MD)} vectors of images or sound for {int(seen_BT.sum())} tokens of them")
             x_BTD = x_BTD.masked_scatter(rows.to_right(seen_BT)[..., None], seen_MD.to(x_BTD.dtype))
         hidden_BTD = stack(x_BTD, context, cache)
         if cache is not None and starts_B is None:
