@@ -69,11 +69,23 @@ def type_list() -> str:
     return textwrap.fill(", ".join(f"`{name}`" for name in known_types()) + ".", 118, break_on_hyphens=False)
 
 
+def feature_list() -> str:
+    """What the reference model refuses to build, a line each."""
+    from txcalc.reference.support import features_not_built
+
+    return "\n".join(f"- {feature}" for feature in features_not_built())
+
+
 def with_types(text: str) -> str:
-    """README with today's list of model types between its marks."""
-    before, _, rest = text.partition("<!-- types -->\n")
-    _, _, after = rest.partition("<!-- /types -->")
-    return f"{before}<!-- types -->\n{type_list()}\n<!-- /types -->{after}"
+    """README with today's lists between their marks: the model types, and what the reference model does not build."""
+    return between(between(text, "types", type_list()), "not built", feature_list())
+
+
+def between(text: str, mark: str, lines: str) -> str:
+    """The text with other lines between ``<!-- mark -->`` and ``<!-- /mark -->``."""
+    before, _, rest = text.partition(f"<!-- {mark} -->\n")
+    _, _, after = rest.partition(f"<!-- /{mark} -->")
+    return f"{before}<!-- {mark} -->\n{lines}\n<!-- /{mark} -->{after}"
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ def test_a_command_prints_what_readme_shows(example: Example) -> None:
     assert agrees(example.output, real), real
 
 
-def test_every_model_type_is_listed() -> None:
+def test_every_model_type_is_listed_and_what_is_not_built() -> None:
     text = README.read_text(encoding="utf-8")
+    assert text.count("<!-- types -->") == text.count("<!-- not built -->") == 1
     assert with_types(text) == text
 
 

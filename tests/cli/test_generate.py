@@ -54,6 +54,17 @@ def test_packed_weights_write_the_same_text(txcalc: Run, model: Path) -> None:
     assert txcalc(*arguments, "--pack", "--dtype", "fp32") == txcalc(*arguments, "--dtype", "fp32")
 
 
+def test_a_chat_is_the_prompt_in_the_models_own_form(txcalc: Run, tmp_path: Path) -> None:
+    path = directory(tmp_path / "m")
+    arguments = ("--max-new-tokens", "12")
+    refused(txcalc("generate", str(path), "--chat", "--prompt", "cat"), "has no chat template", "leave --chat out")
+    (path / "chat_template.jinja").write_text("the {{ messages[0].content }}, a hen:")
+    assert (
+        txcalc("generate", str(path), "--chat", "--prompt", "cat", *arguments).out
+        == txcalc("generate", str(path), "--prompt", "the cat, a hen:", *arguments).out
+    )
+
+
 def test_json_is_one_document(txcalc: Run, model: Path) -> None:
     plain = txcalc("generate", str(model), "--prompt", "the cat", "--max-new-tokens", "5").out
     document = txcalc("generate", str(model), "--prompt", "the cat", "--max-new-tokens", "5", "--json").json()

@@ -235,13 +235,13 @@ def test_reasons_on_cuda(
 
 
 def test_what_torch_refuses_for_reasons_of_its_own_is_said_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels have limits by GPU and version of torch that no list here can hold: no fall to math, no bare RuntimeError.
+    """Kernels have limits by GPU and by torch that no list here can hold: no fall to math, no bare RuntimeError.
 
     Flash on a CPU wants values as wide as keys; with our own check of that taken away torch refuses.
     """
     monkeypatch.setattr("txcalc.reference.backends.reason_against", lambda *_, **__: "")
     case = product()._replace(v_BKSH=torch.randn(2, 2, 7, 12))
-    with pytest.raises(RequestError, match="'flash' cannot run this: .*same last dimension"):
+    with pytest.raises(RequestError, match=r"'flash' cannot run this: .*same last dimension"):
         attend(case, Backend("flash"))
     with pytest.raises(RequestError, match="'cudnn' cannot run this: torch has no kernel for it"):
         attend(product(), Backend("cudnn"))

@@ -46,12 +46,15 @@ def test_it_knows_the_capital_of_france(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_it_answers_in_its_own_chat_form() -> None:
+    """The template in the file, whose words are ChatML with a system message of its own."""
     pretrained, model = smollm2()
-    tokenizer = pretrained.tokenizer()
-    prompt = "<|im_start|>user\nWhat is the capital of Italy?<|im_end|>\n<|im_start|>assistant\n"
-    tokens = list(generate(model, tokenizer.encode(prompt), max_new_tokens=16, stop=pretrained.ends()))
-    assert "Rome" in tokenizer.decode(tokens)
-    assert len(tokens) < 16, "it did not stop at its end token"
+    tokenizer, prompt = pretrained.tokenizer(), pretrained.chat("What is the capital of France?")
+    assert prompt.startswith("<|im_start|>system\n")
+    assert prompt.endswith("<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n")
+    tokens = tokenizer.encode(prompt, special=False)
+    answer = list(generate(model, tokens, max_new_tokens=16, stop=pretrained.ends()))
+    assert tokenizer.decode(answer) == "The capital of France is Paris."
+    assert len(answer) < 16, "it did not stop at its end token"
 
 
 def test_greedy_text_is_transformers_token_for_token() -> None:

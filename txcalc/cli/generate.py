@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """\
   txcalc generate ./SmolLM2-135M-Instruct.Q4_1.gguf --prompt "The capital of France is"
   txcalc generate ./model --prompt "Once upon a time" --temperature 0.8 --top-p 0.95 --seed 1
+  txcalc generate ./model --chat --prompt "What is the capital of Italy?"
   echo "A list of primes:" | txcalc generate ./model --prompt - --max-new-tokens 40 --stop "."
 """
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "--max-new-tokens", f"at most so many tokens (default {DEFAULT_TOKENS})", default=DEFAULT_TOKENS
     )
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    parser.add_argument("--chat", action="store_true", help="the prompt is a question to a chat model, in its own form")
     parser.add_argument("--echo", action="store_true", help="print the prompt before the text")
     group = parser.add_argument_group("how a token is chosen")
     for option, default, text in (
@@ -60,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     for reason in pretrained.model.reasons:
         print(f"warning: {reason}", file=sys.stderr)
     tokenizer, prompt = pretrained.tokenizer(), _prompt(options.prompt)
-    ctx = len(tokenizer.encode(prompt)) + options.max_new_tokens
+    text = pretrained.chat(prompt) if options.chat else prompt
+    ctx = len(tokenizer.encode(text)) + options.max_new_tokens
     model = load(
         pretrained,
         device=options.device,
@@ -76,10 +79,11 @@ def run(options: argparse.Namespace) -> int:
         pretrained,
         model,
         tokenizer,
-        prompt,
+        text,
         max_new_tokens=options.max_new_tokens,
         sampling=sampling,
         stop=[readable(stop) for stop in options.stop if stop],
+        special=not options.chat,
     )
     return _document(options, prompt, pieces) if options.json else _stream(prompt if options.echo else "", pieces)
 

@@ -16,6 +16,7 @@ from txcalc.configs.gguf import FACTORS, config_of
 from txcalc.configs.reader import shown
 from txcalc.errors import ModelError, RequestError
 from txcalc.reference.backends import Backend, Name
+from txcalc.reference.chat import chat_prompt, template_of_directory, template_of_gguf
 from txcalc.reference.checkpoints import Checkpoint, GgufFile, open_directory
 from txcalc.reference.device import device_named
 from txcalc.reference.model import Transformer, build
@@ -50,6 +51,18 @@ class Pretrained(NamedTuple):
         if isinstance(self.checkpoint, GgufFile):
             return tokenizer_of_gguf(self.checkpoint.header.metadata, self.path)
         return tokenizer_of_file(os.path.join(self.path, "tokenizer.json"))
+
+    def chat(self, question: str) -> str:
+        """A question in the model's own chat form, special tokens written out.
+
+        Raises:
+            ModelError: it has none, or one that fails.
+        """
+        if isinstance(self.checkpoint, GgufFile):
+            template, names = template_of_gguf(self.checkpoint.header.metadata, self.path)
+        else:
+            template, names = template_of_directory(self.path)
+        return chat_prompt(template, names, question, self.path)
 
     def ends(self) -> frozenset[int]:
         """Tokens after which the model has nothing more to say."""

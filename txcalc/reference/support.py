@@ -65,6 +65,13 @@ def unbuilt(feature: str) -> RequestError:
     )
 
 
+def features_not_built() -> list[str]:
+    """Every feature that is refused, by name."""
+    by_field = [feature for fields in NOT_BUILT.values() for feature in fields.values()]
+    by_value = [values for fields in NOT_BUILT_VALUES.values() for values in fields.values()]
+    return [*by_field, *(feature for values in by_value for feature in values.values())]
+
+
 def _features(part: Record) -> Iterator[str]:
     values = vars(part)
     if type(part) in NOT_BUILT_KINDS:

@@ -25,15 +25,17 @@ def write(
     max_new_tokens: int,
     sampling: Sampling,
     stop: Sequence[str] = (),
+    special: bool = True,
 ) -> Iterator[str]:
     """The text that follows a prompt; to an encoder-decoder the prompt is the source.
 
-    ``stop``: texts before which it ends.
+    ``stop``: texts before which it ends. ``special``: the tokenizer adds what the model wants at a text's beginning;
+    not to a chat, which has it written out.
 
     Raises:
         RequestError: what cannot be written (see ``generate``).
     """
-    tokens, encoded = tokenizer.encode(prompt), None
+    tokens, encoded = tokenizer.encode(prompt, special=special), None
     if "encoder" in model.stacks and "decoder" in model.stacks:
         with torch.no_grad():
             encoded = model.encode(torch.tensor([tokens], device=next(model.parameters()).device))
