@@ -14,46 +14,51 @@ from typing import Final
 
 _PRECEDENCE: Final = {"+": 1, "-": 1, "*": 2, "//": 2, "%": 2}
 _ATOM: Final = 9
+_new: Final = int.__new__
 
 
 class Expression(int):
     """An int with its derivation: an operator and its operands, a named symbol, or a bare number."""
 
-    operator: str
-    operands: tuple[int, ...]
-    name: str
+    name: str = ""
+    made_of: tuple[str, int, int] | None = None  # one attribute, not two: a sweep of what-ifs does little else
 
-    def _join(self, value: int, operator: str, left: int, right: int) -> Expression:
-        made = int.__new__(Expression, value)
-        made.operator, made.operands, made.name = operator, (left, right), ""
-        return made
+    @property
+    def operator(self) -> str:
+        """``+``, ``min`` ...; nothing for a symbol or a bare number."""
+        return self.made_of[0] if self.made_of is not None else ""
+
+    @property
+    def operands(self) -> tuple[int, ...]:
+        """What the operator was applied to."""
+        return self.made_of[1:] if self.made_of is not None else ()
 
     def __add__(self, other: int) -> Expression:
-        return self._join(int(self) + int(other), "+", self, other)
+        return _joined(int.__add__(self, other), "+", self, other)
 
     def __radd__(self, other: int) -> Expression:
-        return self._join(int(other) + int(self), "+", other, self)
+        return _joined(int.__add__(self, other), "+", other, self)
 
     def __sub__(self, other: int) -> Expression:
-        return self._join(int(self) - int(other), "-", self, other)
+        return _joined(int.__sub__(self, other), "-", self, other)
 
     def __rsub__(self, other: int) -> Expression:
-        return self._join(int(other) - int(self), "-", other, self)
+        return _joined(int.__rsub__(self, other), "-", other, self)
 
     def __mul__(self, other: int) -> Expression:
-        return self._join(int(self) * int(other), "*", self, other)
+        return _joined(int.__mul__(self, other), "*", self, other)
 
     def __rmul__(self, other: int) -> Expression:
-        return self._join(int(other) * int(self), "*", other, self)
+        return _joined(int.__mul__(self, other), "*", other, self)
 
     def __floordiv__(self, other: int) -> Expression:
-        return self._join(int(self) // int(other), "//", self, other)
+        return _joined(int.__floordiv__(self, other), "//", self, other)
 
     def __rfloordiv__(self, other: int) -> Expression:
-        return self._join(int(other) // int(self), "//", other, self)
+        return _joined(int.__rfloordiv__(self, other), "//", other, self)
 
     def __mod__(self, other: int) -> Expression:
-        return self._join(int(self) % int(other), "%", self, other)
+        return _joined(int.__mod__(self, other), "%", self, other)
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
         return int, (int(self),)
@@ -75,8 +80,14 @@ class Expression(int):
 
 def symbol(name: str, value: int) -> Expression:
     """``value`` under a name of the legend (see ``txcalc.symbols``)."""
-    made = int.__new__(Expression, value)
-    made.operator, made.operands, made.name = "", (), name
+    made = _new(Expression, value)
+    made.name = name
+    return made
+
+
+def _joined(value: int, operator: str, left: int, right: int) -> Expression:
+    made = _new(Expression, value)
+    made.made_of = (operator, left, right)
     return made
 
 
@@ -101,9 +112,7 @@ def exact(value: int) -> Expression:
 
 
 def _call(name: str, value: int, left: int, right: int) -> Expression:
-    made = int.__new__(Expression, value)
-    made.operator, made.operands, made.name = name, (left, right), ""
-    return made
+    return _joined(value, name, left, right)
 
 
 def _render(value: int, *, substituted: bool) -> str:

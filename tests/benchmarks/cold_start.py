@@ -19,6 +19,9 @@ COMMANDS = {
     "params, --json": ["-m", "txcalc", "params", "llama3-8b", "--json"],
     "kvcache, table": ["-m", "txcalc", "kvcache", "--ctx", "32k", "--gqa", "8"],
     "flops, table": ["-m", "txcalc", "flops", "llama3-8b"],
+    "attention, table": ["-m", "txcalc", "attention", "llama3-8b"],
+    "memory, table": ["-m", "txcalc", "memory", "llama3-8b"],
+    "training, table": ["-m", "txcalc", "memory", "llama3-8b", "--train"],
 }
 TARGETS = {"params, table": 12, "params, --json": 8}
 

@@ -34,26 +34,39 @@ def shape(index: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the sweep and print time and memory."""
+    """Run each sweep and print time and memory."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    for index in range(200):
-        one(index)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    checksum = sum(one(index) for index in range(count))
-    elapsed = time.perf_counter() - started
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"{count:,} shapes in {elapsed:.2f} s, {1e6 * elapsed / count:.0f} us each; peak memory grew {grown:,} KiB")
-    print(f"checksum {checksum:,}")
+    for what in (counts, attention, memory):
+        for index in range(200):
+            what(index)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started, used = time.perf_counter(), time.process_time()
+        checksum = sum(what(index) for index in range(count))
+        elapsed, used = time.perf_counter() - started, time.process_time() - used
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        each = f"{1e6 * elapsed / count:.0f} us each, {used:.2f} s of processor"
+        print(f"{what.__name__}: {count:,} shapes in {elapsed:.2f} s, {each}; peak memory grew {grown:,} KiB")
+        print(f"  checksum {checksum:,}")
 
 
-def one(index: int) -> int:
+def counts(index: int) -> int:
     """Parameters, cache and FLOPs of one shape, every tree evaluated."""
     model = txcalc.architecture_of(shape(index))
     size = txcalc.params(model).figures()["params.total"]
     cache = txcalc.kv_cache(model, ctx=32_768).figures()["kv_cache.total_bytes"]
     matmul = txcalc.flops(model, seq=8192).find("flops.matmul").value
     return int(size) + int(cache) + int(matmul)
+
+
+def attention(index: int) -> int:
+    """Scores and what backends hold of them."""
+    found = txcalc.attention(txcalc.architecture_of(shape(index)), ctx=8192).figures()
+    return int(found["attention.scores"]) + int(found["attention.materialised"])
+
+
+def memory(index: int) -> int:
+    """Weights, cache and activations of inference."""
+    return int(txcalc.memory(txcalc.architecture_of(shape(index)), ctx=8192).figures()["memory.total"])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ from txcalc.architecture import (
 )
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, symbol
-from txcalc.formulas.flops import flops
+from txcalc.formulas.flops import flops, forward_flops, pruned
+from txcalc.formulas.flops_attention import PRODUCTS
+from txcalc.formulas.flops_question import question
 from txcalc.formulas.flops_work import Work
 from txcalc.formulas.kv_cache import kv_cache
 from txcalc.formulas.letters import head_widths
@@ -335,8 +337,9 @@ def _share(model: Model, ctx: int, source_ctx: int | None) -> list[Node]:
     """Scores and values among all matrix products of a forward pass over the context."""
     if model.main.fixed_length is not None:
         return []
-    figures = flops(model, seq=ctx, source_seq=source_ctx).figures()
-    share = figures["flops.attention"] / figures["flops.matmul"]
+    forward = forward_flops(model, question(model, seq=ctx, source_seq=source_ctx))
+    products = pruned(forward, PRODUCTS)
+    share = int(products.value) / int(forward.value) if products else 0.0
     convention = "score and value products over all matrix products of a forward pass, the whole square"
     return [
         Node(

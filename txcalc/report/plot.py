@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Final
-from xml.sax.saxutils import escape
 
 from txcalc.record import Record
+from txcalc.report.markup import escape
 
 _MARKS: Final = "*+ox#@"
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi")

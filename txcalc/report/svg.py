@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import Final
-from xml.sax.saxutils import escape
 
 from txcalc.report.heatmap import HeatMap, pooled
+from txcalc.report.markup import escape
 
 _MOST_CELLS: Final = 128  # a side; longer maps are pooled
 _PANEL: Final = 320.0
