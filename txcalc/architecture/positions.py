@@ -160,4 +160,16 @@ class RelativeKeys(Record):
     queries: bool
 
 
-Position = Rotary | Alibi | RelativeBias | Disentangled | RelativeKeys
+class ProjectedDistances(Record):
+    """Transformer-XL's relative scores (Dai et al. 2019, arXiv 1901.02860, section 3.3), as XLNet has them.
+
+    Sines of every distance pass a projection of the layer's own, [hidden_size, heads * head_dim], and are scored with
+    the queries; two learned biases a head, [heads, head_dim] each, take the place of the queries' own position.
+    ``segments``: a bias and that many vectors a head more, for tokens of the same or of another segment (Yang et al.
+    2019, arXiv 1906.08237, section 2.5); they act only where segments are given.
+    """
+
+    segments: int = 0
+
+
+Position = Rotary | Alibi | RelativeBias | Disentangled | RelativeKeys | ProjectedDistances

@@ -73,6 +73,7 @@ _MODULES: Final = {
     "gemma": "gemma gemma2 gemma3 gemma3_text vaultgemma",
     "siglip": "siglip_vision_model",
     "vision": "vit dinov2",
+    "xlm": "xlm flaubert xlnet",
     "clip": "clip clip_text_model clip_vision_model siglip siglip_text_model",
     "qwen": "qwen2 qwen3",
     "phi": "phi phi3",

@@ -12,6 +12,7 @@ from txcalc.architecture import (
     Disentangled,
     Indexer,
     LatentAttention,
+    ProjectedDistances,
     RelativeKeys,
     SelfAttention,
 )
@@ -177,9 +178,11 @@ def _global_note(a: SelfAttention) -> str:
 
 def _position_projections(a: SelfAttention, work: Work) -> list[Node]:
     """DeBERTa's relative vectors, 2 * span of them, through the query and key projections or ones of their own."""
+    D, inner = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads) * symbol("H", a.head_dim)
+    if isinstance(a.position, ProjectedDistances):
+        return [linear_flops("distances", work.B * _distances(a, work), D, inner)]
     if not isinstance(a.position, Disentangled):
         return []
-    D, inner = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads) * symbol("H", a.head_dim)
     vectors = _relative_vectors(a.position, work)
     both = a.position.share_key
     keys, queries = a.position.content_to_position or both, a.position.position_to_content or both
@@ -187,6 +190,11 @@ def _position_projections(a: SelfAttention, work: Work) -> list[Node]:
         *([linear_flops("position_keys", vectors, D, inner)] if keys else []),
         *([linear_flops("position_queries", vectors, D, inner)] if queries else []),
     ]
+
+
+def _distances(a: SelfAttention, work: Work) -> Expression:
+    """How many distances a pass has vectors for: back to the first key, and ahead too where tokens look ahead."""
+    return work.S + 1 if a.causal else work.S + work.T
 
 
 def _relative_vectors(position: Disentangled, work: Work) -> Expression:
@@ -212,6 +220,8 @@ def _position_scores(a: SelfAttention, work: Work, pairs: Expression, half: bool
                 product_flops("position_to_content", work, N, work.S * vectors, H) if to_content else None,
             ]
             return total("position_scores", "FLOPs", parts)
+        case ProjectedDistances():
+            return product_flops("position_scores", work, N, work.T * _distances(a, work), H)
         case _:
             return None
 

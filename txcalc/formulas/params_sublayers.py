@@ -20,6 +20,7 @@ from txcalc.architecture import (
     Mamba2,
     MixtureOfExperts,
     PerLayerInput,
+    ProjectedDistances,
     QKNorm,
     RealGatedRecurrence,
     RelativeAttention,
@@ -217,6 +218,11 @@ def _position_params(a: SelfAttention) -> Node | None:
         case RelativeKeys():
             rows = symbol("rows", a.position.rows)
             return leaf("relative_keys", "parameters", (2 * rows - 1) * symbol("H", a.head_dim))
+        case ProjectedDistances():
+            D, inner = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads) * symbol("H", a.head_dim)
+            segments = symbol("segments", a.position.segments)
+            vectors = 3 + segments if a.position.segments else symbol("biases", 2)
+            return leaf("distances", "parameters", D * inner + vectors * inner)
         case _:
             return None
 

@@ -230,6 +230,8 @@ class SelfAttention(Sublayer):
                 table = context.tables["relative_bias"]
                 bias = context.once((position, keys.layout), lambda: table(q_BT, k_BS))
                 return bias
+            case arch.ProjectedDistances():
+                raise AssertionError("refused by ``support`` before a model is built")
             case arch.Disentangled() | arch.RelativeKeys():
                 return self.scale * self._content_bias(q_BNTH, keys, context)
 

@@ -32,6 +32,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
     arch.Router: {"product_keys": "experts that are pairs of keys (Doge)", "hashed": "experts by token (DeepSeek-V4)"},
     arch.Model: {"counted": "parts that are counted by their tensors alone"},
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
+    arch.ProjectedDistances: {"segments": "scores of projected distances (XLNet)"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},
     arch.Connector: {"merge": "patches joined four by four (Qwen)"},
     arch.Stack: {"pooled_projection": "a projection of one vector an input (CLIP)"},

@@ -105,6 +105,8 @@ def _positions(a: arch.SelfAttention) -> Iterator[Named]:
                 yield from linear("content_scores.key_proj", D, D, bias=d.key_bias)
             if d.position_to_content:
                 yield from linear("content_scores.query_proj", D, D, bias=True)
+        case arch.ProjectedDistances():
+            raise RequestError("the tensors of projected distances are not listed by name")
         case arch.RelativeKeys(rows=rows):
             yield "content_scores.table.weight", (2 * rows - 1, a.head_dim)
 

@@ -98,7 +98,10 @@ def _of_stack(stack: arch.Stack) -> Iterator[Named]:
         yield "disentangled.table.weight", (2 * stack.disentangled.span, D)
         yield from norm("disentangled.norm", stack.disentangled_norm)
     if stack.pooler:
-        yield from linear("pooler.dense", stack.pooler.hidden_size, stack.pooler.hidden_size, bias=stack.pooler.bias)
+        out = stack.pooler.out_size or stack.pooler.hidden_size
+        yield from linear("pooler.dense", stack.pooler.hidden_size, out, bias=stack.pooler.bias)
+    if stack.pooled_projection:
+        raise RequestError("the tensors of pooled_projection are not listed by name")
     if stack.attention_pooling:
         yield from ((f"attention_pooling.{name}", shape) for name, shape in _pooling(stack.attention_pooling))
 
@@ -142,7 +145,7 @@ def _table(positions: arch.LearnedPositions | arch.Sinusoidal | None) -> Iterato
 def _patch_embedding(e: arch.PatchEmbedding) -> Iterator[Named]:
     if e.temporal_patch_size != 1:
         raise RequestError("the tensors of patches over several frames are not listed by name")
-    yield "patches.weight", (e.hidden_size, e.num_channels, e.patch_size, e.patch_size)
+    yield "patches.weight", (e.hidden_size, e.num_channels, e.patch_size, e.patch_width or e.patch_size)
     if e.bias:
         yield "patches.bias", (e.hidden_size,)
     if e.extra_tokens:

@@ -20,6 +20,7 @@ from txcalc.architecture import (
     MixtureOfExperts,
     PerLayerInput,
     Position,
+    ProjectedDistances,
     RealGatedRecurrence,
     RelativeAttention,
     RelativeBias,
@@ -136,7 +137,7 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "attention that sees an encoder's output beside its own"
     if a.kv_source is not None:
         yield "keys and values of another layer"
-    if isinstance(a.position, Disentangled | RelativeKeys):
+    if isinstance(a.position, Disentangled | RelativeKeys | ProjectedDistances):
         yield "scores of relative positions"
     if isinstance(a.position, RelativeBias) and (training or a.position.table == "layer"):
         yield "learned biases of relative positions"

@@ -31,6 +31,7 @@ _MODULES: Final = {
     "gemma": "gemma3n_text gemma4_text gemma4_unified_text",
     "towers": "gemma3",
     "vision": "vit dinov2",
+    "xlm": "xlm flaubert",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
 
