@@ -133,6 +133,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "gates other than a sigmoid with the queries' bias"
     if a.differential is not None:
         yield "differential attention"
+    if a.adapter_rank is not None:
+        yield "adapters of a shared layer"
     if a.joins_source:
         yield "attention that sees an encoder's output beside its own"
     if a.kv_source is not None:
@@ -154,6 +156,8 @@ def _feed_forward(f: FeedForward) -> Iterator[str]:
         yield "learned or sparse activations"
     if f.output_scale or f.softcaps is not None:
         yield "scaled outputs and softcapped gates"
+    if f.adapter_rank is not None:
+        yield "adapters of a shared layer"
     if f.gate_scale != 1.0:
         yield "scaled gates"
     if f.limit is not None and f.activation != "swiglu_oai":
