@@ -76,6 +76,7 @@ def as_wide(config: dict[str, Any]) -> dict[str, Any]:
 
 
 LFM2_KINDS = kinds("conv", "full_attention")
+LFM3_KINDS = kinds("conv", "full_attention", "sliding_attention")
 NEMOTRON: dict[str, Any] = {
     "vocab_size": small, "hidden_size": small, "intermediate_size": small, "head_dim": small, "mlp_bias": flags,
     "use_bias": flags, "use_conv_bias": flags, "ssm_state_size": small, "moe_intermediate_size": small,
@@ -125,6 +126,12 @@ WIDTHS = [
         vocab_size=small, intermediate_size=small.map(lambda third: 3 * third), conv_bias=flags,
         conv_L_cache=st.integers(1, 4), block_multiple_of=maybe(st.integers(1, 9)), tie_word_embeddings=flags,
         block_auto_adjust_ff_dim=flags, block_ffn_dim_multiplier=maybe(st.sampled_from([0.75, 1.0, 1.3])),
+    ),
+    width(
+        "lfm3", "Lfm3", USUAL, kin=attention(listed=LFM3_KINDS),
+        vocab_size=small, intermediate_size=small, head_dim=maybe(st.sampled_from([4, 6])), conv_bias=flags,
+        conv_L_cache=st.integers(1, 4), tie_word_embeddings=flags, attention_bias=flags, use_sandwich_norm=flags,
+        use_attention_gate=flags, sliding_window=maybe(st.integers(1, 9)), pad_token_id=0,
     ),
     width(
         "bamba", "Bamba", USUAL,
@@ -215,6 +222,17 @@ def test_lfm2_feed_forward_is_two_thirds_rounded_up() -> None:
 
     assert (inner(), inner(intermediate_size=1000)) == (8192, 768)
     assert inner(intermediate_size=1000, block_auto_adjust_ff_dim=False) == 1000
+
+
+def test_lfm3_windows_and_what_turns() -> None:
+    """24 layers: full attention at 2, 6, ..., windows of 256 at 4, 8, ...; in full layers half of the 64
+    pairs turn, at the rates of the whole head."""
+    sequence = [layer.sublayers()[0] for layer in read({"model_type": "lfm3"}).main.sequence()]
+    windows = {i: each.window for i, each in enumerate(sequence) if isinstance(each, SelfAttention)}
+    assert windows == {i: None if i % 4 == 2 else 256 for i in range(2, 24, 2)}
+    full, windowed = (vars(sequence[i])["position"] for i in (2, 4))
+    assert (full.theta, full.rotary_dim, full.still_pairs) == (1e6, 128, 32)
+    assert (windowed.theta, windowed.rotary_dim, windowed.still_pairs) == (1e4, 128, 0)
 
 
 def test_the_pattern_counts_and_not_the_number() -> None:

@@ -13,7 +13,6 @@ from txcalc.architecture import (
     Branch,
     FeedForward,
     Layer,
-    LinearScaling,
     MixtureOfExperts,
     Model,
     Norm,
@@ -241,19 +240,11 @@ def _causal(r: Reader) -> bool:
 
 
 def _rotary(r: Reader, key: _Key) -> Rotary:
-    """``proportional``: the fastest share of the pairs turns, at the rates of the whole width; the others stand."""
+    """Each kind of layer has settings of its own."""
     r.ignore("rope_parameters", "rope_scaling", "rope_theta")
     found = r.mapping("rope_parameters").get(key.kind, _ROPE[key.kind])
     settings: dict[str, Any] = dict(found) if isinstance(found, Mapping) else dict(_ROPE[key.kind])
-    if settings.get("rope_type") != "proportional":
-        return rope.rotary(r, key.head_dim, settings=settings, whole=True)
-    share, factor = settings.pop("partial_rotary_factor", 1.0), settings.pop("factor", 1.0)
-    if not all(isinstance(each, int | float) for each in (share, factor)) or not 0 <= share <= 1 or factor <= 0:
-        raise r.error("rope_parameters", f"turns {shown(share)} of the pairs, divided by {shown(factor)}")
-    whole = rope.rotary(r, key.head_dim, settings={**settings, "rope_type": "default"}, whole=True)
-    turning = int(share * key.head_dim // 2)
-    scaling = None if factor == 1 else LinearScaling(factor=float(factor))
-    return whole.replace(scaling=scaling, still_pairs=key.head_dim // 2 - turning)
+    return rope.proportional(r, key.head_dim, settings)
 
 
 # ---- the types ------------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ _MODULES: Final = {
     "longcat": "longcat_flash",
     "minimax": "minimax",
     "jetmoe": "jetmoe",
+    "lfm3": "lfm3",
     "zamba": "zamba zamba2",
     "hrm_text": "hrm_text",
     "qwen3_5": "qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text",

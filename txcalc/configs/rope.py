@@ -65,6 +65,20 @@ def rotary(
     )
 
 
+def proportional(r: Reader, head_dim: int, given: Mapping[str, Any]) -> Rotary:
+    """Whole heads at the settings ``given``; ``proportional``: the fastest share of the pairs turns, at the rates of
+    the whole width, and the others stand."""
+    settings = dict(given)
+    if settings.get("rope_type") != "proportional":
+        return rotary(r, head_dim, settings=settings, whole=True)
+    share, factor = settings.pop("partial_rotary_factor", 1.0), settings.pop("factor", 1.0)
+    if not all(isinstance(each, int | float) for each in (share, factor)) or not 0 <= share <= 1 or factor <= 0:
+        raise r.error("rope_parameters", f"turns {shown(share)} of the pairs, divided by {shown(factor)}")
+    whole = rotary(r, head_dim, settings={**settings, "rope_type": "default"}, whole=True)
+    scaling = None if factor == 1 else LinearScaling(factor=float(factor))
+    return whole.replace(scaling=scaling, still_pairs=head_dim // 2 - int(share * head_dim // 2))
+
+
 def parameters(r: Reader, layer_type: str = "") -> Mapping[str, Any]:
     """The settings object: ``rope_scaling`` first, then ``rope_parameters``, the entry of ``layer_type`` if nested."""
     chosen = r.mapping("rope_scaling") or r.mapping("rope_parameters")

@@ -138,6 +138,33 @@ def _delta_qkvz() -> Layout:
     return Layout(read, write)
 
 
+def _delta_pieces() -> Layout:
+    """Query, key and value projections one by one; ours are their rows in that order."""
+
+    def write(ours: Tensors, goal: Goal) -> list[Tensor]:
+        keys = goal.sublayer.num_k_heads * goal.sublayer.head_k_dim
+        return list(ours[0].split((keys, keys, ours[0].shape[0] - 2 * keys)))
+
+    return Layout(lambda theirs, goal: [torch.cat(list(theirs))], write)
+
+
+def _qkv_by_head() -> Layout:
+    """Each head's query, key and value, [heads, 3, H, in]; ours are all queries, then all keys, then all values."""
+
+    def turned(x: Tensor, sizes: tuple[int, int]) -> Tensor:
+        return x.unflatten(0, (*sizes, -1)).transpose(0, 1).flatten(0, 2)
+
+    return Layout(
+        lambda theirs, goal: [turned(theirs[0], (goal.sublayer.num_heads, 3))],
+        lambda ours, goal: [turned(ours[0], (3, goal.sublayer.num_heads))],
+    )
+
+
+def _one_axis() -> Layout:
+    """Theirs is [1, 1, heads, 1], ours [heads]."""
+    return Layout(lambda theirs, goal: [theirs[0].flatten()], lambda ours, goal: [ours[0].view(1, 1, -1, 1)])
+
+
 def _rotary_pairs(heads: Callable[[Any], int]) -> Layout:
     """Rows of each head by rotary pairs, (0, H/2), (1, H/2 + 1), ..., as GGUF keeps a llama's q and k."""
 
@@ -204,6 +231,9 @@ LAYOUTS: Final = {
     "in four blocks": _by_head(lambda a: 4),  # CodeGen: a quarter of the heads each
     "by key head": _by_head(lambda g: int(g.num_k_heads)),
     "delta": _delta_qkvz(),
+    "delta pieces": _delta_pieces(),
+    "qkv by head": _qkv_by_head(),
+    "one axis": _one_axis(),
     "rotary q": _rotary_pairs(lambda a: int(a.num_attention_heads)),
     "rotary k": _rotary_pairs(lambda a: int(a.num_key_value_heads)),
     "filter": _filter(),

@@ -102,7 +102,8 @@ def in_layer(layer: arch.Layer, inner: str) -> tuple[str, arch.Sublayer | None]:
     assert found is not None, inner
     step, branch = int(found[1]), int(found[2] or 0)
     if not layer.steps[step].branches:
-        return f"stream.{found[3]}", None
+        number = sum(not each.branches for each in layer.steps[: step + 1])
+        return f"stream{number if number > 1 else ''}.{found[3]}", None
     label = _labels(layer)[step][branch]
     if found[2] is None and getattr(layer.steps[step].branches[0], found[3].split(".")[0], None) is not None:
         label += ".step"  # the branch has such a norm too

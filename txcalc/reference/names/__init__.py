@@ -26,6 +26,7 @@ _MODULES: Final = {
     "emu3_text_model mllama_text_model moshi",
     "hybrids": "qwen3_next jamba mamba",
     "recurrences": "mamba2 falcon_mamba bamba falcon_h1 granitemoehybrid nemotron_h recurrent_gemma lfm2 lfm2_moe",
+    "deltas": "olmo_hybrid kimi_linear bailing_hybrid qwen3_5_text qwen3_5_moe_text minimax longcat_flash lfm3",
     "encoders": "bert roberta albert distilbert",
     "seq2seq": "t5 bart",
     "gemma": "gemma3n_text gemma4_text gemma4_unified_text",

@@ -84,7 +84,7 @@ _RECURRENT_GEMMA: Final = f"""
     layers.{{i}}.mlp.norm_in           model.layers.{{i}}.channel_pre_norm
 """
 _LFM2_MLP: Final = "model.layers.{i}.feed_forward"
-_LFM2: Final = f"""
+LFM2: Final = f"""
     final_norm                   model.embedding_norm
     layers.{{i}}.conv            model.layers.{{i}}.conv
     layers.{{i}}.conv.norm_in    model.layers.{{i}}.operator_norm
@@ -119,6 +119,6 @@ TABLES: Final = {
     "granitemoehybrid": _mixed(_GRANITE),
     "nemotron_h": Table.of(_NEMOTRON_H, base="model.", older=(("backbone.", "model."),)),
     "recurrent_gemma": Table.of(OUTSIDE, base="model.").with_lines(_RECURRENT_GEMMA),
-    "lfm2": Table.of(OUTSIDE, base="model.").with_lines(_LFM2),
-    "lfm2_moe": Table.of(OUTSIDE, base="model.").with_lines(_LFM2),
+    "lfm2": Table.of(OUTSIDE, base="model.").with_lines(LFM2),
+    "lfm2_moe": Table.of(OUTSIDE, base="model.").with_lines(LFM2),
 }

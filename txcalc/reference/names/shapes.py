@@ -54,13 +54,18 @@ def _expert_rows(goal: Goal, *, turned: bool) -> list[Shape]:
     return [(experts * rows, columns)]
 
 
+def _delta_pieces(goal: Goal) -> list[Shape]:
+    (rows, *rest), keys = goal.shapes[0], goal.sublayer.num_k_heads * goal.sublayer.head_k_dim
+    return [(keys, *rest), (keys, *rest), (rows - 2 * keys, *rest)]
+
+
 def _one_behind_the_other(goal: Goal) -> list[Shape]:
     return [_joined(goal)]
 
 
 SHAPES: Final[dict[str, Rule]] = {
     **dict.fromkeys(
-        ("", "grouped", "by head", "in four blocks", "by key head", "delta", "rotary q", "rotary k"),
+        ("", "grouped", "by head", "in four blocks", "by key head", "delta", "qkv by head", "rotary q", "rotary k"),
         _one_behind_the_other,
     ),
     **dict.fromkeys(("conv1d", "transposed"), lambda goal: [_turned(_joined(goal))]),
@@ -68,6 +73,8 @@ SHAPES: Final[dict[str, Rule]] = {
     "experts transposed": lambda goal: [_turned(_joined(goal, 1))],
     "each": _each,
     "alternating": _alternating,
+    "delta pieces": _delta_pieces,
+    "one axis": lambda goal: [(1, 1, goal.shapes[0][0], 1)],
     "filter": _filter,
     "leading axis": lambda goal: [(1, *goal.shapes[0])],
     "head rows": _head_rows,
