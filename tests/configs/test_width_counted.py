@@ -63,11 +63,51 @@ SHAPES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         vision_config=vision(posemb_grid_size=st.integers(1, 5), projection_hidden_dim=small, text_hidden_size=32,
                              projector_bias=st.booleans())),
 }  # fmt: skip
+DOTS_TEXT = {
+    **TEXT, "num_key_value_heads": 4, "kv_lora_rank": 5, "q_lora_rank": 7, "qk_nope_head_dim": 4, "qk_rope_head_dim": 2,
+    "v_head_dim": 3, "n_routed_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 6,
+}  # fmt: skip
+DOTS_VISION = {
+    "hidden_size": 24, "adapter_in_dim": 24, "adapter_out_dim": 32, "num_attention_heads": heads,
+    "intermediate_size": small, "moe_intermediate_size": small, "num_hidden_layers": 3, "patch_size": 2,
+    "attention_bias": st.booleans(), "pyramid_num_routed": st.lists(st.integers(-1, 3), min_size=3, max_size=3),
+}  # fmt: skip
+DOTS_SOUND = {
+    "hidden_size": 24, "adapter_input_size": 24, "adapter_out_dim": 32, "num_attention_heads": heads,
+    "intermediate_size": small, "num_hidden_layers": st.integers(1, 3), "downsample_hidden_size": small,
+    "feature_size": small, "attention_bias": st.booleans(),
+}  # fmt: skip
+PHI_SOUND = {
+    "hidden_size": 24, "intermediate_size": small, "num_blocks": st.integers(1, 2), "num_attention_heads": heads,
+    "ext_pw_out_channel": 24, "depthwise_separable_out_channel": 24, "depthwise_multiplier": st.integers(1, 2),
+    "kernel_size": st.integers(1, 3), "input_size": st.integers(8, 20), "time_reduction": st.sampled_from([2, 4, 6, 8]),
+    "bias_max_distance": small, "bias_symmetric": st.booleans(), "nemo_conv_channels": small,
+    "downsample_rate": st.integers(1, 2),
+}  # fmt: skip
+
+
+def drawn(keys: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({k: v if isinstance(v, st.SearchStrategy) else st.just(v) for k, v in keys.items()})
+
+
+SHAPES |= {
+    "dots3_note": configs(
+        "dots3_note", architectures=of("Dots3NoteForConditionalGeneration", "Dots3NoteModel"),
+        text_config=DOTS_TEXT, vision_config=drawn(DOTS_VISION), audio_config=drawn(DOTS_SOUND)),
+    "phi4_multimodal": configs(
+        "phi4_multimodal", architectures=of("Phi4MultimodalForCausalLM", "Phi4MultimodalModel"), **TEXT,
+        tie_word_embeddings=st.booleans(), audio_config=drawn(PHI_SOUND),
+        vision_config=drawn({"hidden_size": 24, "num_attention_heads": heads, "intermediate_size": small,
+                             "num_hidden_layers": st.integers(1, 2), "image_size": 28,
+                             "patch_size": st.integers(2, 9)})),
+}  # fmt: skip
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cohere_compass": {"text_config": {"rope_parameters": ROPE}},
     "minimax_m3_vl": {},
     "mllama": {},
     "inkling2": {},
+    "dots3_note": {},
+    "phi4_multimodal": {},
 }
 
 
@@ -102,6 +142,18 @@ def test_a_tower_that_is_only_counted_does_not_run() -> None:
     assert kv_cache(model, ctx=10, source_ctx=9, kv_dtype="bf16").figures()["kv_cache.total_bytes"] == (320 + 288) * 2
 
 
+def test_dots3_as_published_files_write_it() -> None:
+    """The text's fields beside the towers', which are a Whisper and a ViT by their own names."""
+    vision = {"embed_dim": 24, "num_heads": 2, "use_bias": True, "num_hidden_layers": 2, "adapter_in_dim": 24,
+              "adapter_out_dim": 32, "pyramid_num_routed": [-1, 2], "moe_intermediate_size": 5}  # fmt: skip
+    whisper = {"d_model": 24, "encoder_attention_heads": 2, "encoder_layers": 1, "encoder_ffn_dim": 9,
+               "num_mel_bins": 16}  # fmt: skip
+    sound = {"whisper_config": whisper, "adapter_output_size": 32, "whisper_adapter_in_dim": 24}
+    config = {"model_type": "dots3_note", "architectures": ["Dots3NoteForConditionalGeneration"], **DOTS_TEXT,
+              "vision_config": vision, "audio_config": sound}  # fmt: skip
+    assert_params_equal_meta(config)
+
+
 def test_emu3_is_exact_without_its_codec() -> None:
     text = {"model_type": "emu3", "text_config": TEXT}
     assert params(read(text)).basis == "exact"
@@ -112,6 +164,18 @@ def test_emu3_is_exact_without_its_codec() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
+        (
+            {"model_type": "mllama", "architectures": ["MllamaModel"], "vision_config": {"supported_aspect_ratios": 3}},
+            "supported_aspect_ratios is 3; expected a list",
+        ),
+        (
+            {
+                "model_type": "dots3_note",
+                "architectures": ["Dots3NoteModel"],
+                "vision_config": {"num_hidden_layers": 2},
+            },
+            "pyramid_num_routed has 42 entries for 2 layers",
+        ),
         ({"model_type": "blt"}, "model_type 'blt' is refused: its layers run on patches of bytes"),
         ({"model_type": "inkling_mm_model"}, "is refused: the widths of its image tower are fitted"),
         (

@@ -14,7 +14,7 @@ from txcalc.configs.gated_moe import MINIMAX_M3_DEFAULTS, minimax_m3_layers
 from txcalc.configs.heads import Task, causal_head
 from txcalc.configs.inkling import TYPES as INKLING
 from txcalc.configs.inkling import inkling2_layers
-from txcalc.configs.reader import Reader
+from txcalc.configs.reader import Reader, shown
 from txcalc.configs.registry import ModelType
 from txcalc.configs.text_parts import (
     COMPASS_DEFAULTS,
@@ -59,22 +59,12 @@ def divided(v: Reader, heads: str = "num_attention_heads") -> int:
     return width
 
 
-def area(v: Reader, *names: str) -> int:
-    """Pixels of a patch: a side may be one number for both."""
-    size = 1
-    for name in names:
-        value: Any = v.raw(name)
-        sides = v.integers(name, length=2, minimum=1) if isinstance(value, list | tuple) else [v.integer(name)] * 2
-        size *= sides[0] * sides[1]
-    return size
-
-
 _UNPUBLISHED: Final[frozenset[Task]] = frozenset(
     {"sequence_classification", "token_classification", "question_answering"}
 )
 
 
-class _Whole:
+class Whole:
     """What makes a wrapper: its classes, the text's defaults and layers, its towers.
 
     ``has_text_class``: transformers makes a language model of the text part alone of such a config.
@@ -104,6 +94,7 @@ class _Whole:
         return isinstance(names, list | tuple) and str(names[0]).endswith("ForCausalLM") and self.has_text_class
 
     def read(self, r: Reader) -> Model:
+        """The text and its towers, or the text alone."""
         r.ignore(*INERT)
         text = r.nested("text_config", defaults=self.text, aliases=self.aliases)
         text.ignore("tie_word_embeddings")  # the outer config ties
@@ -144,9 +135,7 @@ def _compass_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
     width, merge, out = divided(v, "num_heads"), v.integer("spatial_merge_size"), v.integer("out_hidden_size")
     if out != hidden:
         r.notes.append(f"images do not run: the tower ends in {out} channels, the decoder has {hidden}")
-    frames = v.raw("temporal_patch_size")
-    depth = v.integers("temporal_patch_size", minimum=1)[0] if isinstance(frames, list | tuple) else None
-    pixels = v.integer("in_channels") * (depth or v.integer("temporal_patch_size")) * area(v, "patch_size")
+    pixels = v.integer("in_channels") * v.integer("temporal_patch_size") * v.integer("patch_size") ** 2
     joined, more = width * merge**2, len(v.integers("deepstack_visual_indexes"))
     tensors: Tensors = [
         *linear("patches", pixels, width),
@@ -157,7 +146,7 @@ def _compass_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
         *linear("merger_up", joined, joined, count=1 + more),
         *linear("merger_down", joined, out, count=1 + more),
     ]
-    return (CountedPart(name="vision", tensors=_kept(tensors)),)
+    return (CountedPart(name="vision", tensors=kept(tensors)),)
 
 
 def _minimax_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
@@ -174,7 +163,7 @@ def _minimax_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
         *linear("merge_up", hidden * merge**2, projected),
         *linear("merge_down", projected, hidden),
     ]
-    return (CountedPart(name="vision", tensors=_kept(tensors)),)
+    return (CountedPart(name="vision", tensors=kept(tensors)),)
 
 
 def _mllama_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
@@ -182,7 +171,9 @@ def _mllama_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
     v = r.nested("vision_config", defaults=_MLLAMA_VISION, aliases={"num_attention_heads": "attention_heads"})
     v.ignore(*INERT, "intermediate_layers_indices")
     width, wide = divided(v, "attention_heads"), v.integer("intermediate_size")
-    ratios = v.raw("supported_aspect_ratios")
+    ratios: Any = v.raw("supported_aspect_ratios")
+    if ratios is not None and not isinstance(ratios, list | tuple):
+        raise v.error("supported_aspect_ratios", f"is {shown(ratios)}; expected a list")
     shapes = (8 if ratios is None else len(ratios)) + 1
     patch, tiles = v.integer("patch_size"), v.integer("max_num_tiles")
     patches = (v.integer("image_size", minimum=patch) // patch) ** 2 + 1
@@ -199,7 +190,7 @@ def _mllama_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
         ("layer_gates", (1,), 2 * later),
         *linear("projector", v.integer("vision_output_dim"), hidden),
     ]
-    return (CountedPart(name="vision", tensors=_kept(tensors)),)
+    return (CountedPart(name="vision", tensors=kept(tensors)),)
 
 
 def _inkling2_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
@@ -221,7 +212,7 @@ def _inkling2_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
         *linear("merger_up", merge**2 * width, projected, bias=bias),
         *linear("merger_down", projected, hidden, bias=bias),
     ]
-    return (CountedPart(name="vision", tensors=_kept(tensors)),)
+    return (CountedPart(name="vision", tensors=kept(tensors)),)
 
 
 def _emu3_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
@@ -230,7 +221,8 @@ def _emu3_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
     return ()
 
 
-def _kept(tensors: Tensors) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+def kept(tensors: Tensors) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+    """Those of which there are any."""
     return tuple(each for each in tensors if each[2])
 
 
@@ -254,19 +246,19 @@ _INKLING2_VISION: Final = {
     "projection_hidden_dim": 4096, "projector_bias": False, "text_hidden_size": 4608,
 }  # fmt: skip
 
-_COMPASS: Final = _Whole(
+_COMPASS: Final = Whole(
     "CohereCompass", COMPASS_DEFAULTS, compass_layers, _compass_towers, lambda text: {"scale": compass_scale(text)}
 )
-_MINIMAX: Final = _Whole(
+_MINIMAX: Final = Whole(
     "MiniMaxM3VL MiniMaxM3Sparse",
     MINIMAX_M3_DEFAULTS,
     minimax_m3_layers,
     _minimax_towers,
     aliases={"num_experts": "num_local_experts"},
 )
-_MLLAMA: Final = _Whole("Mllama", MLLAMA_DEFAULTS, mllama_layers, _mllama_towers, has_text_class=True)
-_EMU3: Final = _Whole("Emu3", EMU3_DEFAULTS, emu3_layers, _emu3_towers, has_text_class=True)
-_INKLING2: Final = _Whole(
+_MLLAMA: Final = Whole("Mllama", MLLAMA_DEFAULTS, mllama_layers, _mllama_towers, has_text_class=True)
+_EMU3: Final = Whole("Emu3", EMU3_DEFAULTS, emu3_layers, _emu3_towers, has_text_class=True)
+_INKLING2: Final = Whole(
     "Inkling2",
     INKLING["inkling2_text"].defaults,
     inkling2_layers,

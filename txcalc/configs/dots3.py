@@ -178,13 +178,13 @@ DOTS3_DEFAULTS: Final[dict[str, Any]] = {
     "index_n_heads": 64, "head_dim": 256, "sliding_window": None, "shared_experts_intermediate_size": 1536,
 }  # fmt: skip
 
-_ALIASES: Final = {"num_local_experts": "n_routed_experts", "num_experts": "n_routed_experts"}
+ALIASES: Final = {"num_local_experts": "n_routed_experts", "num_experts": "n_routed_experts"}
 
 TYPES: Final = {
     "dots3_note_text": ModelType(
         build=_dots3_note_text,
         defaults=DOTS3_DEFAULTS,
-        aliases=_ALIASES,
+        aliases=ALIASES,
         origin="transformers 5.23 Dots3NoteTextConfig",
     ),
 }

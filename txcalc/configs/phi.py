@@ -76,13 +76,13 @@ def _phi3(r: Reader) -> Model:
         r,
         norm=rms_norm(r.integer("hidden_size"), r.number("rms_norm_eps")),
         feed_forward=swiglu(r),
-        position=rope.rotary(r, head_dims(r)[3], settings=_phi3_rope(r)),
+        position=rope.rotary(r, head_dims(r)[3], settings=phi3_rope(r)),
         layer_windows=[r.optional_integer("sliding_window")] * r.layers(),
         head={"prefix": "Phi3", "without": ("question_answering",)},
     )
 
 
-def _phi3_rope(r: Reader) -> Mapping[str, Any]:
+def phi3_rope(r: Reader) -> Mapping[str, Any]:
     """Phi-3's one scaling is LongRoPE, in early files under two other names; it has a trained length of its own."""
     settings = rope.parameters(r)
     trained = r.integer("original_max_position_embeddings")

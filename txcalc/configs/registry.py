@@ -48,6 +48,7 @@ _MODULES: Final = {
     "deepseek": "deepseek_v2 deepseek_v3 kimi_k2",
     "latent": "deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu",
     "doge": "doge",
+    "counted_speech": "dots3_note phi4_multimodal",
     "counted_towers": "cohere_compass minimax_m3_vl mllama emu3 inkling2",
     "inkling": "inkling_text inkling2_text",
     "text_parts": "cohere_compass_text emu3_text_model mllama_text_model moshi",
