@@ -126,3 +126,41 @@ def test_every_format_shows_the_file(txcalc: Run, tmp_path: Path) -> None:
     directory = written(tmp_path / "tiny", config, {**state, "lm_head.weight": torch.zeros(67, 32)})
     for how in (["--format", "md"], ["--format", "csv"], ["--explain"], []):
         assert "tied tensors stored once more" in txcalc("params", directory, *how).out
+
+
+def test_a_quantised_config_tells_its_stored_bytes(txcalc: Run, tmp_path: Path) -> None:
+    """Llama-3-8B in GPTQ's 4 bits, groups of 128, by hand: containers, zero points, scales and order of each matrix."""
+    matrices = 7 * 32
+    weights = 6_979_321_856  # elements of the layers' matrices: 32 * (4096 * (4096 + 1024) * 2 + 3 * 4096 * 14336)
+    inputs = 32 * (6 * 4096 + 14_336)  # of every matrix
+    config = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14_336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256,
+        "torch_dtype": "float16", "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    answer = txcalc("params", str(tmp_path / "config.json"), "--json").json()
+    packed = weights // 8 + weights // 128 // 8 + weights // 128 + inputs
+    plain = 8_030_261_248 - weights
+    assert answer["params"]["total"] == 8_030_261_248
+    assert answer["params"]["stored"] == packed + plain
+    assert answer["params"]["stored_bytes"] == weights // 2 + weights // 256 + weights // 64 + 4 * inputs + 2 * plain
+    assert answer["stored"]["dtypes"]["I32"]["tensors"] == 3 * matrices
+    assert answer["basis"] == "exact"
+
+
+def test_stored_bytes_that_the_config_does_not_settle_are_an_estimate(txcalc: Run, tmp_path: Path) -> None:
+    config = published.config("llama", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ran = txcalc("params", str(tmp_path / "config.json"), "--json")
+    assert "quant_state" in ran.err
+    nodes = {node["key"]: node["basis"] for node in ran.json()["result"]["children"] if "key" in node}
+    assert (nodes["params.total"], nodes["params.stored_bytes"]) == ("exact", "estimated")
+
+
+def test_an_unknown_method_is_a_note(txcalc: Run, tmp_path: Path) -> None:
+    config = published.config("llama", quantization_config={"quant_method": "tomorrow"})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    answer = txcalc("params", str(tmp_path / "config.json"), "--json").json()
+    assert any("tomorrow" in note for note in answer["notes"])
+    assert "stored" not in answer["params"]

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> Answer:
         reasons=model.reasons,
     )
     if (not source.weights and source.hub is None) or options.config_only:
-        return answer
+        return _told(answer, source, model, options)
     if changed(options):
         return answer.replace(notes=(*answer.notes, f"a what-if: {_base(source)} was not looked at"))
     return _with_file(answer, source, model, options)
@@ -97,6 +97,27 @@ def _with_file(answer: Answer, source: Source, model: Model, options: argparse.N
         return answer.replace(notes=(*answer.notes, f"its weights were not looked at: {error.message}"))
     assert checkpoint is not None
     return _stored(answer, compare(checkpoint, model, source.card.config if source.card else None), options)
+
+
+def _told(answer: Answer, source: Source, model: Model, options: argparse.Namespace) -> Answer:
+    """The answer with what a quantised config says that its files hold; as it is for a config that is not."""
+    if not model.quantization or source.card is None or changed(options):
+        return answer
+    from txcalc.report.stored_sections import stored_sections
+    from txcalc.stored import answer as stored
+    from txcalc.stored.predicted import predicted
+
+    try:
+        accounting, reasons = predicted(model, source.card.config)
+    except RequestError as error:
+        return answer.replace(notes=(*answer.notes, f"stored bytes are not told: {error.message}"))
+    nodes = [node.estimated(reasons) for node in stored.stored_nodes(accounting, stored.TOLD)]
+    tree: Node = answer.tree.replace(children=(*answer.tree.children, *nodes))
+    heading = f"as {model.quantization} stores it, told from the config{', estimated' if reasons else ''}"
+    sections = stored_sections(tree, stored.types(accounting), heading)
+    facts = {**answer.facts, "stored": {"method": model.quantization, "dtypes": stored.types(accounting)}}
+    warnings = (*answer.warnings, *(f"stored bytes are an estimate: {reason}" for reason in reasons))
+    return answer.replace(tree=tree, sections=(*answer.sections, *sections), facts=facts, warnings=warnings)
 
 
 def _file_alone(source: Source, options: argparse.Namespace) -> Answer:

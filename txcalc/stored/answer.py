@@ -13,11 +13,12 @@ from txcalc.result import Node, leaf, total
 from txcalc.stored.comparing import MISSING, SHAPES_DIFFER, Accounting, Difference
 
 SOURCE: Final = "the headers of the files: types, shapes and places of tensors"
+TOLD: Final = "quantization_config, and the layout of its method's exporter; no file was read"
 _SHOWN: Final = 3
 _LISTED: Final = 1000  # names of one difference in JSON
 
 
-def stored_nodes(accounting: Accounting) -> list[Node]:
+def stored_nodes(accounting: Accounting, source: str = SOURCE) -> list[Node]:
     """``params.stored``, ``params.stored_bytes``, and the way from ``params.total`` to the former."""
     held = accounting.checkpoint.tensors
     elements = [
@@ -25,8 +26,8 @@ def stored_nodes(accounting: Accounting) -> list[Node]:
         for component, names in accounting.components.items()
     ]
     nodes = [
-        total("stored", "elements", elements, key="params.stored", aside=True, source=SOURCE, convention=_CONVENTION),
-        total("stored_bytes", "bytes", _by_type(accounting), key="params.stored_bytes", aside=True, source=SOURCE),
+        total("stored", "elements", elements, key="params.stored", aside=True, source=source, convention=_CONVENTION),
+        total("stored_bytes", "bytes", _by_type(accounting), key="params.stored_bytes", aside=True, source=source),
     ]
     if accounting.total is not None and accounting.differences:
         nodes.append(_accounted(accounting.total, accounting.differences))

@@ -63,19 +63,20 @@ BUFFERS: Final = "buffers, which are no parameters"
 EXTRA: Final = "multi-token-prediction blocks"
 MISSING: Final = "missing: the config has them, the file has not"
 SHAPES_DIFFER: Final = "of another shape than the config's"
+ZEROS: Final = "biases of zeros, which exporters add"
 PACKED: Final = "packed weights: containers and scales in place of elements"
 EXCLUDED: Final = "packed, and the config says that they are not"
 NO_EXTRA: Final = "multi-token-prediction blocks of the config, which the file leaves out"
 LEFT: Final = "left over: the config has no place for them"
 UNEXPLAINED: Final = "not compared by name"
-_APART: Final = (kinds.BUFFERS, kinds.MULTI_TOKEN, kinds.OTHER, AGAIN)
+_APART: Final = (kinds.BUFFERS, kinds.MULTI_TOKEN, kinds.OTHER, AGAIN, ZEROS)
 
 
 def by_name(checkpoint: Checkpoint, *, uncompared: str = "") -> Accounting:
     """A checkpoint alone: components as its names suggest."""
     return Accounting(
         checkpoint=checkpoint,
-        components=_grouped({name: kinds.component_by_name(name) for name in checkpoint.tensors}),
+        components=grouped({name: kinds.component_by_name(name) for name in checkpoint.tensors}),
         uncompared=uncompared,
     )
 
@@ -136,6 +137,7 @@ class _Comparison:
             self._of(EXTRA, [key for key in surplus if place[key] == kinds.MULTI_TOKEN]),
             self._packing([key for key, kind in place.items() if kind not in _APART]),
             *self._extra_faults(),
+            self._of(ZEROS, [key for key in surplus if place[key] == ZEROS]),
             self._of(LEFT, [key for key in surplus if place[key] == kinds.OTHER], expected=False),
             self._missing(),
             self._misshapen(),
@@ -147,7 +149,7 @@ class _Comparison:
             differences.append(_difference(UNEXPLAINED, (), rest, 0, expected=False))
         stored = {name: kind for key, kind in place.items() for name in self.units[key].names.values()}
         return Accounting(
-            checkpoint=self.checkpoint, components=_grouped(stored), total=total, differences=tuple(differences)
+            checkpoint=self.checkpoint, components=grouped(stored), total=total, differences=tuple(differences)
         )
 
     # ---- where a weight belongs -------------------------------------------------------------------------------------
@@ -174,6 +176,9 @@ class _Comparison:
             or any(key.startswith(f"{block}.") for block in blocks if block)
         ):
             return kinds.MULTI_TOKEN
+        owner = self.units.get(f"{key.removesuffix('.bias')}{MAIN}")
+        if key.endswith(".bias") and owner and owner.packed and self.scheme and ".bias" in self.scheme.optional:
+            return ZEROS
         return kinds.BUFFERS if self.plan.no_weight(key) or kinds.is_buffer(key) else kinds.OTHER
 
     def _tensors(self, keys: Iterable[str]) -> list[Held]:
@@ -258,7 +263,8 @@ def _bytes(held: Iterable[Held]) -> int:
     return sum(each.nbytes for each in held)
 
 
-def _grouped(place: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def grouped(place: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Names by component."""
     found: dict[str, list[str]] = {}
     for name, component in place.items():
         found.setdefault(component, []).append(name)
