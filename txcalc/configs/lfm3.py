@@ -53,7 +53,8 @@ def _lfm3(r: Reader) -> Model:
     num_layers, hidden = r.layers(), r.integer("hidden_size")
     norm = rms_norm(hidden, r.number("norm_eps"))
     kinds = layer_kinds(r, num_layers, lambda: _default_kinds(num_layers), known=_KINDS)
-    r.ignore("sliding_window", "use_attention_gate", "attention_bias", "rope_parameters")
+    r.ignore("sliding_window", "use_attention_gate", "attention_bias", "rope_parameters", "head_dim")
+    r.ignore("num_attention_heads", "num_key_value_heads")  # where no layer attends
     mixers: dict[str, SelfAttention | ShortConvolution] = {
         kind: _attention(r, kind) for kind in dict.fromkeys(kinds) if kind != "conv"
     }
