@@ -37,6 +37,7 @@ CONVENTIONS: Final = (
     "torchtitan",
     "narayanan-hw",
     "korthikanti",
+    "korthikanti-hw",
     "hf-trainer",
     "executed",
 )
