@@ -43,6 +43,7 @@ class TokenEmbedding(Record):
     positions: LearnedPositions | Sinusoidal | None = None
     token_types: int = 0
     extra_tokens: int = 0  # learned vectors that run beside the sequence (PEGASUS-X)
+    prompt_tokens: int = 0  # rows of the table that stand before every sequence, and get no logits (CPM-Ant)
     other_types: int = 0  # rows of one more table, by task (ERNIE) or language (XLM)
     norm: Norm | None = None
     projection: Projection | None = None  # where embedding_size is not hidden_size (ALBERT, ELECTRA, OPT-350m)

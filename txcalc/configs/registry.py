@@ -76,6 +76,7 @@ _MODULES: Final = {
     "siglip": "siglip_vision_model",
     "vision": "vit dinov2",
     "xlm": "xlm flaubert xlnet",
+    "cpmant": "cpmant",
     "clip": "clip clip_text_model clip_vision_model siglip siglip_text_model",
     "qwen": "qwen2 qwen3",
     "phi": "phi phi3",
@@ -116,6 +117,13 @@ MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for
 REFUSED: Final = {
     "rwkv": "an RNN with time-mixing that is not attention; not a transformer",
     "xlstm": "an LSTM variant; not a transformer",
+    "reformer": "its attention hashes tokens into buckets, and its layers run two reversible streams: not described",
+    "perceiver": "learned vectors attend to an input of any kind and are asked by queries: no stack over tokens",
+    "encoder-decoder": "two models of any type joined: ask for each of the two configs by itself",
+    "musicgen": "a decoder of several streams of sound codes, with a text encoder and a codec beside it",
+    "musicgen_melody": "a decoder of several streams of sound codes, with a text encoder and a codec beside it",
+    "seamless_m4t": "models of speech and text joined, with a vocoder behind them",
+    "seamless_m4t_v2": "models of speech and text joined, with a vocoder behind them",
     "blt": "its layers run on patches of bytes, whose number depends on the text: neither caches nor FLOPs follow "
     "from a length",
     "inkling_mm_model": "the widths of its image tower are fitted by a search in floating point; its text part is read "

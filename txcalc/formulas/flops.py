@@ -145,7 +145,7 @@ def _head(model: Model, asked: Question, head: Head | None, name: str) -> Node |
     if head is None or work is None:
         return None
     one_a_sequence = head.pooled or (head.kind == "lm" and asked.logits == "last")
-    rows = work.B if one_a_sequence else work.rows
+    rows = work.B if one_a_sequence else work.B * symbol("T", asked.tokens)  # none for a prompt that is always there
     embedding = model.main.embedding
     if head.reads == "patches" and isinstance(embedding, PatchEmbedding):
         rows = work.B * (work.T - symbol("extra_tokens", embedding.extra_tokens))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from txcalc.architecture import MixtureOfExperts, Model, Stack
 from txcalc.errors import RequestError
-from txcalc.expression import symbol
+from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_work import (
     LATENTS,
     LOGITS,
@@ -22,7 +22,7 @@ from txcalc.formulas.flops_work import (
     Scan,
     Work,
 )
-from txcalc.formulas.workload import require_positive, source_length
+from txcalc.formulas.workload import prompt_of, require_positive, source_length
 from txcalc.record import Record
 
 TOWERS = ("vision", "audio")
@@ -51,7 +51,7 @@ class Question(Record):
         decoding = self.phase == "decode"
         B = symbol("B", self.batch)
         if stack is model.main:
-            T, S = symbol("T", self.tokens), symbol("S", self.keys)
+            T, S = self._main_lengths(prompt_of(stack))
         elif decoding:
             return None
         elif stack.role in TOWERS:
@@ -73,6 +73,14 @@ class Question(Record):
             mla=self.mla,
             scan="recurrent" if decoding else self.scan,
         )
+
+    def _main_lengths(self, prompt: int) -> tuple[Expression, Expression]:
+        """(queries, keys) of the main stack, with what stands before every sequence."""
+        T, S = symbol("T", self.tokens), symbol("S", self.keys)
+        if not prompt:
+            return T, S
+        before = symbol("prompt_tokens", prompt)
+        return T if self.phase == "decode" else T + before, S + before
 
     def convention(self, model: Model) -> str:
         """The choices that change the count, in words; of experts only where there are some."""

@@ -15,7 +15,7 @@ from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, minimum, symbol
 from txcalc.formulas.cache_shapes import CacheRow, StateShape, cache_rows, state_of, state_of_branch
 from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
-from txcalc.formulas.workload import require_positive, source_length
+from txcalc.formulas.workload import prompt_of, require_positive, source_length
 from txcalc.result import Node, Unit, leaf, total
 
 SOURCE = (
@@ -103,6 +103,8 @@ class _Work:
     def __init__(self, model: Model, ctx: int, batch: int, source: int | None, dtype: DType) -> None:
         self.model, self.dtype = model, dtype
         self.batch, self.ctx = symbol("B", batch), symbol("S", ctx)
+        if prompt := prompt_of(model.main):
+            self.ctx = self.ctx + symbol("prompt_tokens", prompt)
         self.source = symbol("S_source", ctx if source is None else source)
         self.shapes = merged(row for stack in model.stacks for row in _stack_rows(stack))
         for row in self.shapes:

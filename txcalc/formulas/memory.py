@@ -23,7 +23,7 @@ from txcalc.formulas.tape.parts import head_peak
 from txcalc.formulas.tape.support import depends_on_data, unwalked_in
 from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Pass
 from txcalc.formulas.weights import formats_of, weight_bytes
-from txcalc.formulas.workload import require_positive
+from txcalc.formulas.workload import prompt_of, require_positive
 from txcalc.result import Node, leaf, total
 
 SOURCE: Final = "derived: storages that are live at once in a plain forward pass; held against torch's allocator"
@@ -157,6 +157,8 @@ def why_estimated(stack: Stack, *, training: bool) -> list[str]:
     found = [f"no memory formula yet for {what}" for what in unwalked_in(stack, training=training)]
     if not isinstance(stack.embedding, TokenEmbedding):
         found.append("no memory formula yet for towers")
+    if prompt_of(stack):
+        found.append("no memory formula yet for a learned prompt before every sequence")
     if stack.pooled_projection is not None:
         found.append("no memory formula yet for one vector an input, projected")
     if not training and any(depends_on_data(layer) for layer in stack.layers):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from txcalc.architecture import CrossAttention, Model
+from txcalc.architecture import CrossAttention, Model, Stack, TokenEmbedding
 from txcalc.errors import RequestError
 
 
@@ -29,6 +29,11 @@ def may_look(model: Model) -> bool:
     return any(
         isinstance(each, CrossAttention) and each.optional for layer in model.main.layers for each in layer.sublayers()
     )
+
+
+def prompt_of(stack: Stack) -> int:
+    """How many learned tokens stand before every sequence of a stack."""
+    return stack.embedding.prompt_tokens if isinstance(stack.embedding, TokenEmbedding) else 0
 
 
 def context_warnings(model: Model, ctx: int) -> list[str]:

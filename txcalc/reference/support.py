@@ -23,6 +23,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
     arch.Stack: {"cycles": "two streams that run in cycles (HRM)"},
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
+        "prompt_tokens": "a learned prompt before every text (CPM-Ant)",
         "other_types": "a table by task or language (ERNIE, XLM)",
     },
     arch.MixtureOfExperts: {
