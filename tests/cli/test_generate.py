@@ -95,6 +95,14 @@ def test_a_seed_fixes_a_draw(txcalc: Run, model: Path) -> None:
     assert drawn(1) != drawn(2)
 
 
+def test_what_narrows_a_draw_says_so_where_nothing_is_drawn(txcalc: Run, model: Path) -> None:
+    arguments = ("generate", str(model), "--prompt", "the", "--max-new-tokens", "3")
+    ran = txcalc(*arguments, "--top-k", "5", "--seed", "1")
+    assert ran.err == "warning: --top-k, --seed without --temperature: the likeliest token is taken\n"
+    assert ran.out == txcalc(*arguments).out
+    assert txcalc(*arguments, "--top-k", "5", "--temperature", "1").err == ""
+
+
 def test_an_encoder_decoder_reads_the_prompt_as_its_source(txcalc: Run, tmp_path: Path) -> None:
     fields: dict[str, Any] = {
         "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "d_model": 32, "d_kv": 8, "d_ff": 48,

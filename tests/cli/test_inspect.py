@@ -147,6 +147,7 @@ def test_cross_attention(txcalc: Run) -> None:
         (["--heads", "0", "--save", "x.png"], "SVG", 2),
         (["--heads", "0", "--save", "/nowhere/x.svg"], "cannot be written", 1),
         (["--full", "--heads", "0"], "--full", 2),
+        (["--heads", "0", "--format", "md"], "draws in the table, not in md", 2),
         (["--text", ""], "no tokens", 1),
         (["--gqa", "1"], "weights of its own", 2),
         (["--layers", "0"], "--layers", 2),

@@ -119,6 +119,10 @@ def _document(options: argparse.Namespace, prompt: str, pieces: Iterator[str]) -
 def _sampling(options: argparse.Namespace) -> Sampling:
     from txcalc.reference.generate import Sampling
 
+    narrowing = {"--top-k": options.top_k > 0, "--top-p": options.top_p < 1, "--seed": options.seed > 0}
+    idle = [name for name, given in narrowing.items() if given]
+    if idle and options.temperature == 0:
+        print(f"warning: {', '.join(idle)} without --temperature: the likeliest token is taken", file=sys.stderr)
     return Sampling(
         temperature=options.temperature,
         top_k=options.top_k,

@@ -91,6 +91,8 @@ def _require_fit(options: argparse.Namespace) -> None:
         raise UsageError("--save needs --heads: it writes heat maps", "add --heads 0")
     if options.full and (options.layers or options.scale or options.heads):
         raise UsageError("--full shows the whole shape without values: no --layers, --scale or --heads with it")
+    if options.heads and not options.save and options.format in ("md", "csv"):
+        raise UsageError(f"--heads draws in the table, not in {options.format}", "add --save heads.svg, or take --json")
     if options.save and not options.save.lower().endswith(".svg"):
         raise UsageError(f"--save {options.save}: an SVG file is written", "name it something.svg")
 
