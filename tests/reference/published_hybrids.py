@@ -53,7 +53,8 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo_hybrid no rotary": ("OlmoHybridForCausalLM", {
         **_GQA, "linear_allow_neg_eigval": False, "rope_parameters": {"rope_theta": None, "rope_type": "default"}}),
     "kimi_linear": ("KimiLinearForCausalLM", {**_LATENT, "linear_head_dim": 8, "linear_num_heads": 4}),
-    "bailing_hybrid": ("BailingHybridForCausalLM", {**_LATENT, "head_dim": 8, "num_expert_group": 2, "topk_group": 1}),
+    "bailing_hybrid": ("BailingHybridForCausalLM", {
+        **_LATENT, "head_dim": 8, "num_expert_group": 2, "topk_group": 1, "kda_lower_bound": -2000.0}),  # starts near 0
     "bailing_hybrid no floor": ("BailingHybridForCausalLM", {
         **_LATENT, "head_dim": 8, "num_expert_group": 1, "topk_group": 1, "kda_safe_gate": False}),
     "qwen3_5_text": ("Qwen3_5ForCausalLM", {**_GQA, **_DELTA, "head_dim": 16}),
