@@ -57,6 +57,18 @@ def test_a_module_is_kept_in_another_format() -> None:
     assert size("q4_k", keep={"norm": "fp32"}) == size("q4_k") + 2 * 64 * 4096
 
 
+def test_modules_have_their_checkpoint_names_too() -> None:
+    for ours, published in (("head", "lm_head"), ("tokens", "embed_tokens"), ("attention", "self_attn")):
+        assert size("int4", keep={published: "int8"}) == size("int4", keep={ours: "int8"}) != size("int4")
+
+
+def test_a_published_file_holds_that_many_bytes() -> None:
+    """SmolLM2-135M in Q4_1: its table in Q8_0, its norms in fp32; 272 tensors of 96,576,768 bytes together."""
+    smol = load("smollm2-135m")
+    keep = {"embedding": "q8_0", "norm": "fp32", "final_norm": "fp32"}
+    assert weight_bytes(smol, formats_of(smol, "q4_1", keep=keep)).value == 96_576_768
+
+
 def test_the_innermost_module_wins() -> None:
     keep = {"feed_forward": "int8", "down_proj": "bf16"}
     down = 32 * 4096 * 14336
@@ -67,6 +79,7 @@ def test_the_innermost_module_wins() -> None:
     ("dtype", "how", "message"),
     [
         ("q9_9", {}, "unknown weight format 'q9_9'"),
+        ("q4_k_m", {}, "q4_k_m is a file that mixes formats"),
         ("q4_k", {"group_size": 64}, "q4_k has no groups"),
         ("int4", {"group_size": 100}, "int4 packs 100 elements of a row"),
         ("int4", {"keep": {"down": "bf16"}}, "the model has no module 'down'"),

@@ -245,6 +245,9 @@ def _notes(model: Model, options: argparse.Namespace) -> list[str]:
     notes += fallbacks(model, asked.replace(dropout=options.dropout, cuda=options.cuda))
     if any(stack.role in ("vision", "audio") and stack is not model.main for stack in model.stacks):
         notes.append("weights of towers are counted; no image or sound runs through them here")
+    if str(options.model).lower().endswith(".gguf") and not options.dtype and not options.train:
+        own = config_dtype(model.dtype).name
+        notes.append(f"weights as {own}; txcalc params tells the bytes that the file holds, --dtype names a format")
     if model.quantization and not options.dtype and not options.train:
         notes.append(f"the config says its weights are stored by {model.quantization}: --dtype names a format")
     return notes

@@ -122,6 +122,10 @@ def weight_format(name: str, group_size: int | None = None) -> WeightFormat:
     key = name.lower()
     found = _FORMATS.get({**_ALIASES, **_ALIASES_TOO}.get(key, key))
     if found is None:
+        base = key.rpartition("_")[0]
+        if base in _FORMATS:
+            what = f"{name} is a file that mixes formats, not a format"
+            raise RequestError(what, f"name the format of most, {base}, and of the others: --keep head=q6_k")
         raise RequestError(f"unknown weight format {name!r}", f"known: {', '.join(FORMATS)}")
     if group_size is None:
         return found

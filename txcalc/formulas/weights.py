@@ -21,6 +21,10 @@ from txcalc.result import Node, leaf
 
 SOURCE: Final = "derived: every tensor's elements in its format; formats: ggml's block layouts, GPTQ, AWQ, QLoRA"
 _HIGH: Final = frozenset({"embedding", "head", "pooled_head", "router", "head_weights", "relative_bias", "conv"})
+_ALIASES: Final = {
+    "lm_head": "head", "embed_tokens": "tokens", "embeddings": "embedding", "self_attn": "attention",
+    "mlp": "feed_forward", "norms": "norm",
+}  # fmt: skip
 _TABLES: Final = frozenset({"tokens", "positions", "token_types", "other_types"})
 
 
@@ -51,7 +55,7 @@ def formats_of(
     own = weight_format(config_dtype(model.dtype).name)
     matrices = weight_format(dtype, group_size) if dtype else own
     high = matrices if matrices.plain and dtype else own
-    kept = tuple((name, weight_format(text)) for name, text in (keep or {}).items())
+    kept = tuple((_ALIASES.get(name, name), weight_format(text)) for name, text in (keep or {}).items())
     return Formats(matrices=matrices, high=high, keep=kept)
 
 
@@ -130,5 +134,6 @@ def _require_modules(parameters: Node, formats: Formats) -> None:
     known = list(modules(parameters))
     for name, _ in formats.keep:
         if name not in known:
-            near = get_close_matches(name, known, n=3) or known
-            raise RequestError(f"--keep: the model has no module {name!r}", f"one of {', '.join(near)}")
+            near = get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(known)}"
+            raise RequestError(f"--keep: the model has no module {name!r}", hint)
