@@ -77,6 +77,28 @@ def test_optimizer_states_equal_torch(optimizer: str, make: Any, config: dict[st
     assert found["memory.gradients"] == sum(p.grad.nbytes for p in whole.parameters() if p.grad is not None)
 
 
+STORED = (
+    "albert-base", "bert-base", "gpt2", "opt-350m", "bloom-560m", "falcon-7b", "llama3-8b", "gemma-2-2b",
+    "mixtral-8x7b", "deepseek-v2-lite", "gpt-oss-20b", "phi-2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_every_parameter_has_one_gradient(name: str) -> None:
+    """Shared layers run twelve times and are trained once; a tied table has one gradient."""
+    model = load(name)
+    found = training_memory(model, Training(seq=4, recipe="bf16")).figures()
+    assert found["memory.gradients"] == found["memory.parameters"] == 2 * params(model).figures()["params.total"]
+
+
+def test_a_tower_is_frozen() -> None:
+    """Gemma 3's tower and connector are weights, and no image runs: gradients are the text model's alone."""
+    model = load("gemma-3-4b")
+    text = next(node for node in params(model).find("params.total").children if node.name == "decoder")
+    found = training_memory(model, Training(seq=4, recipe="bf16")).figures()
+    assert found["memory.gradients"] == 2 * text.value < found["memory.parameters"]
+
+
 def test_unknown_names_are_refused() -> None:
     for wrong in ({"recipe": "fp7"}, {"optimizer": "lion"}, {"recompute": "some"}, {"backend": "triton"}):
         with pytest.raises(RequestError, match="unknown"):

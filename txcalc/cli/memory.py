@@ -244,7 +244,8 @@ def _notes(model: Model, options: argparse.Namespace) -> list[str]:
     asked = asked_pass(model, ctx=_length(model, options), batch=options.batch, backend=options.backend)
     notes += fallbacks(model, asked.replace(dropout=options.dropout, cuda=options.cuda))
     if any(stack.role in ("vision", "audio") and stack is not model.main for stack in model.stacks):
-        notes.append("weights of towers are counted; no image or sound runs through them here")
+        how = "frozen, and no" if options.train else "no"
+        notes.append(f"weights of towers are counted; {how} image or sound runs through them here")
     if str(options.model).lower().endswith(".gguf") and not options.dtype and not options.train:
         own = config_dtype(model.dtype).name
         notes.append(f"weights as {own}; txcalc params tells the bytes that the file holds, --dtype names a format")

@@ -22,7 +22,7 @@ from txcalc.formulas.tape.moments import Step, training_step
 from txcalc.formulas.tape.parts import How, Part
 from txcalc.formulas.tape.support import depends_on_data, unwalked_in
 from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Lora, Pass
-from txcalc.formulas.training_parts import grouped, kept_node, moment_row, notable, opened
+from txcalc.formulas.training_parts import grouped, kept_node, moment_row, notable, opened, stored_depths
 from txcalc.formulas.weights import Matrix, formats_of, matrix_of, weight_bytes
 from txcalc.formulas.workload import require_positive
 from txcalc.record import Record
@@ -90,7 +90,8 @@ class _Work:
         how = How(checkpointed=asked.recompute == "full", accumulate=self.accumulates)
         self.step: Step = training_step(model.main, head, self._pass(), how)
         tied = head.tied and asked.lora is None
-        self.trained = [*self._trained(self.step.embedding, *self.step.layers), *self._tail(tied)]
+        layers = [self.step.layers[depth] for depth in stored_depths(model.main)]
+        self.trained = [*self._trained(self.step.embedding, *layers), *self._tail(tied)]
         mixed = any(depends_on_data(layer) for layer in model.main.layers)
         self.reasons = (_DATA,) * mixed + (_CUDA,) * asked.cuda + (_UNPACKED,) * bool(asked.quantized)
 

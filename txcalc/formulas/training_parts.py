@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from txcalc.architecture import Stack
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.memory import store_rows
 from txcalc.formulas.tape.moments import Moment, Step
@@ -32,6 +33,12 @@ def grouped(step: Step, parts: Sequence[Part]) -> list[Group]:
         depths.setdefault(id(part), []).append(depth)
     groups += [Group(depths_text(found), step.layers[found[0]], len(found)) for found in depths.values()]
     return groups + [Group("head and loss", part, 1) for part in parts if part.name == "head and loss"]
+
+
+def stored_depths(stack: Stack) -> list[int]:
+    """The depths whose layers have parameters of their own; of layers that share theirs, the last."""
+    last = {layer.shared: depth for depth, layer in enumerate(stack.sequence()) if layer.shared}
+    return [depth for depth, layer in enumerate(stack.sequence()) if last.get(layer.shared, depth) == depth]
 
 
 def depths_text(depths: Sequence[int]) -> str:
