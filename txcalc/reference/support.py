@@ -20,7 +20,10 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "expert_heads": "attention heads that are experts (JetMoE)",
     },
     arch.Residual: {"aside": "blocks beside the stream (Zamba)"},
-    arch.Stack: {"cycles": "two streams that run in cycles (HRM)"},
+    arch.Stack: {
+        "cycles": "two streams that run in cycles (HRM)",
+        "pooled_projection": "a projection of one vector an input (CLIP)",
+    },
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
         "prompt_tokens": "a learned prompt before every text (CPM-Ant)",
@@ -31,13 +34,14 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "out_bias": "a bias on the sum of experts (JetMoE)",
     },
     arch.Router: {"product_keys": "experts that are pairs of keys (Doge)", "hashed": "experts by token (DeepSeek-V4)"},
-    arch.Model: {"counted": "parts that are counted by their tensors alone"},
+    arch.Model: {
+        "counted": "parts that are counted by their tensors alone",
+        "similarity": "similarities of texts and images (CLIP)",
+    },
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
     arch.ProjectedDistances: {"segments": "scores of projected distances (XLNet)"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},
     arch.Connector: {"merge": "patches joined four by four (Qwen)"},
-    arch.Stack: {"pooled_projection": "a projection of one vector an input (CLIP)"},
-    arch.Model: {"similarity": "similarities of texts and images (CLIP)"},
     arch.Head: {"reads": "a classifier that reads another vector than the usual"},
 }
 NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
