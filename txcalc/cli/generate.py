@@ -22,6 +22,7 @@ EXAMPLES: Final = """\
 """
 
 DEFAULT_TOKENS: Final = 128
+_CHUNK: Final = 64  # tokens of a prompt that a recurrence takes at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Load, then write to stdout as the text is made. Returns the exit code."""
     require_torch("generate")
+    from txcalc.reference.backends import Backend
     from txcalc.reference.pretrained import find, load
     from txcalc.reference.writing import write
 
@@ -68,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         pretrained,
         device=options.device,
         dtype=torch_dtype(options.dtype),
-        backend=options.backend,
+        backend=Backend(options.backend, chunk=_CHUNK),
         ctx=ctx,
     )
     if options.pack:

@@ -5,7 +5,8 @@ Read in this order. The parts: ``norms``, ``rotary``, ``positions``; ``masks`` a
 ``model``. Decoding: ``cache`` and ``context``. Then what later papers put in the place of a part:
 ``latent_attention`` and ``indexer``, ``differential``, ``global_tokens``, ``content_positions``; ``convolution``,
 ``recurrent``, ``state_space``, ``delta``, ``gated_recurrence``, ``linear_attention``. Beside them: ``device``,
-``graph``, ``packing`` and ``lean`` (speed), ``lora`` and ``initialise`` (training), ``support`` (what is not built).
+``graph``, ``chunks``, ``packing`` and ``lean`` (speed), ``lora`` and ``initialise`` (training), ``support`` (what is
+not built).
 
 Each name below loads torch when it is first used; ``names`` and ``parts`` never do, so that calculators can read them.
 """

@@ -39,11 +39,13 @@ class Backend:
 
     ``fold_groups``: at one query token, the query heads of a group become rows of one product (see ``_fold``).
     ``absorb``: at one query token, latent attention works on the cached latents themselves.
+    ``chunk``: recurrences with one decay a head take so many tokens at once (see ``chunks``); 0: one after the other.
     """
 
     name: Name = "auto"
     fold_groups: bool = True
     absorb: bool = True
+    chunk: int = 0
     ran: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:

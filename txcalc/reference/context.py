@@ -85,6 +85,11 @@ class Context:
         """Whether some row has fewer than T tokens."""
         return any(count != self.tokens for count in self.counts)
 
+    @property
+    def in_chunks(self) -> bool:
+        """Whether recurrences take several tokens at once."""
+        return self.backend.chunk > 0 and self.tokens > 1
+
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What ``make`` returns, made once in this pass."""
         if key not in self.memo:

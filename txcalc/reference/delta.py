@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from txcalc import architecture as arch
 from txcalc.reference.attention import split_heads
 from txcalc.reference.cache import CacheSpec, StateCache
+from txcalc.reference.chunks import scan_in_chunks
 from txcalc.reference.context import Context
 from txcalc.reference.convolution import CausalConvolution
 from txcalc.reference.feed_forward import ACTIVATIONS
@@ -72,6 +73,9 @@ class GatedDeltaNet(Sublayer):
             return s_BNKV, (s_BNKV * q_BTNH[:, t, ..., None]).sum(-2)
 
         empty = v.new_zeros(v.shape[0], g.num_v_heads, g.head_k_dim, g.head_v_dim)
+        if context.in_chunks and g.decay == "head":
+            decay_BTN = decay_BTNH[..., 0]
+            return scan_in_chunks(q_BTNH, k_BTNH, v_BTNH, decay_BTN, empty, context, kept, beta_BTN=beta_BTN)
         return scan(step, empty, context, kept)
 
     def decays(self, x_BTD: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from txcalc import architecture as arch
 from txcalc.reference.attention import split_heads
 from txcalc.reference.cache import CacheSpec, StateCache
+from txcalc.reference.chunks import scan_in_chunks
 from txcalc.reference.context import Context
 from txcalc.reference.feed_forward import ACTIVATIONS
 from txcalc.reference.norms import Norm
@@ -74,7 +75,10 @@ class LinearAttention(Sublayer):
             return s_BNRH, (s_BNRH * q_BTNR[:, t, ..., None]).sum(-2)
 
         empty = v_BTNH.new_zeros(q.shape[0], self.a.num_heads, k_BTNR.shape[-1], v_BTNH.shape[-1])
-        read = scan(step, empty, context, kept)
+        if context.in_chunks:
+            read = scan_in_chunks(q_BTNR, k_BTNR, v_BTNH, torch.ones_like(q_BTNR[..., 0]), empty, context, kept)
+        else:
+            read = scan(step, empty, context, kept)
         return read[..., :-1] / read[..., -1:]
 
     def bidirectional(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
@@ -98,6 +102,9 @@ class LinearAttention(Sublayer):
             return s_BNHH, (s_BNHH * q_BTNH[:, t, ..., None]).sum(-2)
 
         empty = q_BTNH.new_zeros(q.shape[0], self.a.num_heads, self.a.head_dim, self.a.head_dim)
+        if context.in_chunks:
+            decay_BTN = decay_N11[:, 0, 0].expand(q_BTNH.shape[:3])
+            return scan_in_chunks(q_BTNH, k_BTNH, v_BTNH, decay_BTN, empty, context, kept)
         return scan(step, empty, context, kept)
 
     def new_cache(self, spec: CacheSpec) -> StateCache | None:

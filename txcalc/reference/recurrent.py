@@ -1,7 +1,7 @@
 """Recurrent mixers: a state of fixed size that every token updates and reads, in place of a cache that grows.
 
-All are written as the recurrence that defines them, one token after the other. States are kept in fp32: what a step
-adds is small beside what is there.
+All are written as the recurrence that defines them, one token after the other (``chunks`` has the same by the chunk).
+States are kept in fp32: what a step adds is small beside what is there.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from txcalc import architecture as arch
 from txcalc.reference.cache import CacheSpec, StateCache
+from txcalc.reference.chunks import scan_in_chunks
 from txcalc.reference.context import Context
 from txcalc.reference.convolution import CausalConvolution
 from txcalc.reference.feed_forward import ACTIVATIONS
@@ -134,7 +135,12 @@ class Mamba2(Sublayer):
             return h_BNHS, (h_BNHS * c_BTNS[:, t, :, None]).sum(-1)
 
         empty = x.new_zeros(B, m.num_heads, m.head_dim, m.state_size)
-        y_BTNH = scan(step, empty, context, kept) + self.D_skip.float()[:, None] * x_BTNH
+        if context.in_chunks:
+            added_BTNH = dt_BTN[..., None] * x_BTNH
+            y_BTNH = scan_in_chunks(c_BTNS, b_BTNS, added_BTNH, decay_BTN, empty, context, kept, turned=True)
+        else:
+            y_BTNH = scan(step, empty, context, kept)
+        y_BTNH = y_BTNH + self.D_skip.float()[:, None] * x_BTNH
         return y_BTNH.flatten(-2)
 
     def gated(self, y_BTF: Tensor, gate_BTF: Tensor) -> Tensor:
