@@ -61,11 +61,15 @@ def _between(x: Sequence[int], values: Sequence[int], share: float) -> float:
 
 
 def _abscissa(x: Sequence[int], across: int) -> str:
+    """Contexts under their columns: the first and the last, and of the others as many as have room."""
     line = [" "] * across
-    for index in range(0, len(x), max(1, len(x) // 5)):
-        text = f"{x[index]:,}"
-        column = min(round(index / max(len(x) - 1, 1) * (across - 1)), across - len(text))
-        line[column : column + len(text)] = text
+    marks = [(round(i / max(len(x) - 1, 1) * (across - 1)), f"{each:,}") for i, each in enumerate(x)]
+    free, end = 0, across - len(marks[-1][1])
+    for column, text in marks[:-1]:
+        if column >= free and column + len(text) + 2 <= end:
+            line[column : column + len(text)] = text
+            free = column + len(text) + 2
+    line[max(end, 0) :] = marks[-1][1]
     return "".join(line).rstrip()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import Final, TextIO
 
 from rich import box
 from rich.console import Console
@@ -24,7 +24,10 @@ def print_rich(answer: Answer, out: TextIO) -> None:
             continue
         if section.heading:
             console.print(Text(section.heading, style="bold"))
-        console.print(_table(section, console.width))
+        table, width = _table(section, console.width), console.width
+        console.width = max(_least(section), width)
+        console.print(table)
+        console.width = width
 
 
 def _table(section: Section, width: int) -> Table:
@@ -39,6 +42,16 @@ def _table(section: Section, width: int) -> Table:
         cells = [*cells_of(row), row.detail] if detailed else cells_of(row)
         table.add_row(*(Text(cell) for cell in cells), style="bold" if row.strong else "")
     return table
+
+
+_FIRST: Final = 16  # columns that the first column's texts may be folded to
+
+
+def _least(section: Section) -> int:
+    """Columns below which numbers would be cut: then lines are longer than the terminal, and it wraps them."""
+    lines = [section.columns, *(cells_of(row) for row in section.rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(section.columns))]
+    return sum(width + 3 for width in widths[1:]) + min(widths[0], _FIRST)
 
 
 def _needed(section: Section) -> int:

@@ -85,7 +85,9 @@ def _table(answer: Answer, explained: bool, out: TextIO) -> None:
     if answer.drawing:
         print("", *answer.drawing, sep="\n", file=out)
     if answer.notes:
-        print("", *(f"note: {one_line(note)}" for note in answer.notes), sep="\n", file=out)
+        print(file=out)
+        for note in answer.notes:
+            remark("note", note, out)
 
 
 def facts(section: Section, width: int) -> str:
