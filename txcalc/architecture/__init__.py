@@ -13,15 +13,17 @@ from txcalc.architecture.attention import (
     FutureStreams,
     GlobalAttention,
     GlobalStream,
+    GroupedProjections,
     Indexer,
     LatentAttention,
     LengthTemperature,
     QKNorm,
     SelfAttention,
+    SpanConvolution,
     SparseBlocks,
     TransientGlobal,
 )
-from txcalc.architecture.blocks import Branch, HyperConnection, Layer, Residual, StreamHead, Sublayer
+from txcalc.architecture.blocks import Bottleneck, Branch, HyperConnection, Layer, Residual, StreamHead, Sublayer
 from txcalc.architecture.compressed import CompressedAttention, CompressedIndexer, Compressor
 from txcalc.architecture.feed_forward import FeedForward, LinearMap, MixtureOfExperts, Router
 from txcalc.architecture.model import (
@@ -33,6 +35,7 @@ from txcalc.architecture.model import (
     Head,
     HeadTransform,
     InputEmbedding,
+    InputTable,
     Model,
     PatchEmbedding,
     Pooler,
@@ -82,6 +85,7 @@ __all__ = [
     "AttentionPooling",
     "AudioEmbedding",
     "BlockIndexer",
+    "Bottleneck",
     "Branch",
     "CompressedAttention",
     "CompressedIndexer",
@@ -102,11 +106,13 @@ __all__ = [
     "GatedDeltaNet",
     "GlobalAttention",
     "GlobalStream",
+    "GroupedProjections",
     "Head",
     "HeadTransform",
     "HyperConnection",
     "Indexer",
     "InputEmbedding",
+    "InputTable",
     "LatentAttention",
     "Layer",
     "LearnedPositions",
@@ -144,6 +150,7 @@ __all__ = [
     "ShortConvolution",
     "Similarity",
     "Sinusoidal",
+    "SpanConvolution",
     "SparseBlocks",
     "Stack",
     "StreamHead",

@@ -156,6 +156,28 @@ class ExpertHeads(Record):
     num_experts_per_tok: int
 
 
+class GroupedProjections(Record):
+    """Block-diagonal projections: each in so many groups of channels that do not mix (SqueezeBERT, Iandola et al. 2020,
+    arXiv 2006.11316, section 3).
+    """
+
+    q: int
+    k: int
+    v: int
+    o: int
+
+
+class SpanConvolution(Record):
+    """ConvBERT's other half of the heads (Jiang et al. 2020, arXiv 2008.02496, section 3.3): convolutions by content.
+
+    For every token and head a filter of ``kernel`` taps is made of its query times a separable convolution of the
+    input, [D] -> [N * H]; it weights values of its own, and its output stands beside the attention's, so that the
+    output projection reads [2 * N * H].
+    """
+
+    kernel: int
+
+
 class SelfAttention(Record):
     """Softmax attention of a sequence over itself: MHA, GQA (K < N) and MQA (K = 1) alike."""
 
@@ -198,6 +220,9 @@ class SelfAttention(Record):
     expert_heads: ExpertHeads | None = None  # then the query heads are those of the chosen ones
     block_indexer: BlockIndexer | None = None
     dynamic_mask: DynamicMask | None = None
+    groups: GroupedProjections | None = None
+    span_convolution: SpanConvolution | None = None
+    value_size: int | None = None  # what values are made of, where it is not hidden_size (MobileBERT)
 
 
 class LatentAttention(Record):

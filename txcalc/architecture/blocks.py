@@ -108,6 +108,21 @@ class Residual(Record):
     depth: DepthAttention | None = None  # what is read in place of x
 
 
+class Bottleneck(Record):
+    """A layer whose steps run in a narrower width than the stream's (MobileBERT, Sun et al. 2020, arXiv 2004.02984,
+    section 3.1).
+
+    [hidden_size] -> [width], normed, before the first step; [width] -> [hidden_size] after the last, added to the
+    stream and normed. ``queries``: a second such map makes what queries and keys read.
+    """
+
+    hidden_size: int
+    width: int
+    norm_in: Norm
+    norm_out: Norm
+    queries: bool
+
+
 class Layer(Record):
     """A sequence of residual steps. Layers with the same ``shared`` name hold one set of parameters (ALBERT).
 
@@ -118,6 +133,7 @@ class Layer(Record):
     shared: str = ""
     altup: AltUp | None = None
     scalar: bool = False
+    bottleneck: Bottleneck | None = None
 
     def sublayers(self) -> tuple[Sublayer, ...]:
         """Every sublayer in order of execution."""

@@ -34,6 +34,8 @@ class FeedForward(Record):
     output_scale: bool = False  # one learned multiplier of the output (Inkling)
     softcaps: tuple[float, float] | None = None  # of gate and value, each cap * tanh(x / cap) (Inkling 2)
     adapter_rank: int | None = None  # [D, rank] and [rank, 2 * F] added to gate and up (Zamba 2)
+    up_groups: int = 1  # block-diagonal matrices, of so many blocks (SqueezeBERT, ConvBERT)
+    down_groups: int = 1
     activation_sparsity: float = 0.0  # share of the gate's channels that a Gaussian cutoff zeroes (Gemma 3n)
 
 
@@ -65,6 +67,7 @@ class Router(Record):
     topk_group: int = 1
     group_score: Literal["max", "top2"] = "max"
     hashed: bool = False  # which experts is a table by token, not a score; the scores only weight them (DeepSeek-V4)
+    given: bool = False  # the input says which, and there is nothing to score (X-MOD: its language)
     product_keys: bool = False  # an expert is a pair of sqrt(num_experts) keys, each half scored apart (Doge)
     zero_experts: int = 0
     input_norm: Norm | None = None  # what the router reads, normed for it alone (Gemma 4)

@@ -31,6 +31,14 @@ class Projection(Record):
     activation: Activation | None = None
 
 
+class InputTable(Record):
+    """One more table of an embedding, [rows, width]; ``width`` None: the embedding's."""
+
+    name: str
+    rows: int
+    width: int | None = None
+
+
 class TokenEmbedding(Record):
     """A table [vocab_size, embedding_size], what is added to its rows, and what they pass before the first layer.
 
@@ -45,6 +53,8 @@ class TokenEmbedding(Record):
     extra_tokens: int = 0  # learned vectors that run beside the sequence (PEGASUS-X)
     prompt_tokens: int = 0  # rows of the table that stand before every sequence, and get no logits (CPM-Ant)
     other_types: int = 0  # rows of one more table, by task (ERNIE) or language (XLM)
+    tables: tuple[InputTable, ...] = ()  # what else a token has rows for: places on a page (LayoutLM), a cell (TAPAS)
+    neighbours: bool = False  # the projection reads the rows of the tokens before and after too (MobileBERT)
     norm: Norm | None = None
     projection: Projection | None = None  # where embedding_size is not hidden_size (ALBERT, ELECTRA, OPT-350m)
     per_layer: PerLayerTable | None = None  # inputs of each layer's own (Gemma 3n)
@@ -215,6 +225,7 @@ class Head(Record):
     pooled: bool = False
     reads: Literal["usual", "first", "last", "mean", "first_and_mean", "patches"] = "usual"
     tied_to: Role = "decoder"
+    own_channels: int = 0  # columns of its own that a tied matrix has beside the table's (MobileBERT)
 
 
 class UnusedTensor(Record):

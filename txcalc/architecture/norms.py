@@ -11,10 +11,11 @@ class Norm(Record):
     """One normalisation over the last ``width`` channels.
 
     ``weight=False`` is a norm without parameters (OLMo 1); ``unit_offset`` scales by ``1 + weight`` (Gemma); ``l2``
-    divides by the length of the vector (gated delta networks, Llama 4) and never has parameters.
+    divides by the length of the vector (gated delta networks, Llama 4) and never has parameters. ``affine`` normalises
+    nothing: a weight and a bias alone (MobileBERT).
     """
 
-    kind: Literal["layernorm", "rmsnorm", "l2"]
+    kind: Literal["layernorm", "rmsnorm", "l2", "affine"]
     width: int
     eps: float = 1e-5
     weight: bool = True

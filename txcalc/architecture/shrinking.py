@@ -15,7 +15,7 @@ from txcalc.record import Record
 _WIDTHS: Final = frozenset(
     """
     hidden_size intermediate_size width embedding_size in_size out_size source_size input_size query_size
-    q_lora_rank kv_lora_rank lru_width gate_rank
+    q_lora_rank kv_lora_rank lru_width gate_rank value_size own_channels
     """.split()
 )
 _LEAST: Final = 32  # narrower ones stay as they are

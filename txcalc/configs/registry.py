@@ -98,6 +98,7 @@ _MODULES: Final = {
     "long_encoders": "longformer big_bird",
     "modernbert": "modernbert modernbert-decoder eurobert",
     "bert_kin": "ernie megatron-bert bert-generation mpnet fnet esm",
+    "narrow_encoders": "convbert mobilebert squeezebert",
     "deberta": "deberta deberta-v2",
     "distilbert": "distilbert",
     "t5": "t5",

@@ -17,8 +17,10 @@ from txcalc.architecture import (
     SelfAttention,
 )
 from txcalc.expression import Expression, minimum, symbol
+from txcalc.formulas.flops_blocks import blocks_flops, span_convolution_flops
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.letters import head_widths
+from txcalc.formulas.params_blocks import groups_of, heads_out, value_width
 from txcalc.formulas.params_latent import BLOCK_INDEXER, INDEXER, LATENT
 from txcalc.formulas.params_sublayers import ATTENTION, CROSS
 from txcalc.formulas.score_pairs import halved, score_pairs
@@ -53,14 +55,15 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
     K = symbol("K", a.num_key_value_heads)
     H, Hv = head_widths(a.head_dim, a.v_head_dim)
-    own_kv = a.kv_source is None
+    own_kv, groups = a.kv_source is None, groups_of(a)
     pairs = score_pairs(work, causal=a.causal, window=a.window, chunk=a.chunk)
     half = halved(work, causal=a.causal)
     parts = [
         linear_flops("router", work.rows, D, symbol("E", a.expert_heads.num_experts)) if a.expert_heads else None,
-        linear_flops("q_proj", work.rows, D, N * H),
-        linear_flops("k_proj", work.rows, D, K * H) if own_kv else None,
-        linear_flops("v_proj", work.rows, D, K * Hv) if own_kv and not a.k_equals_v else None,
+        blocks_flops("q_proj", work.rows, D, N * H, groups.q),
+        blocks_flops("k_proj", work.rows, D, K * H, groups.k) if own_kv else None,
+        blocks_flops("v_proj", work.rows, value_width(a, D), K * Hv, groups.v) if own_kv and not a.k_equals_v else None,
+        span_convolution_flops(a, work, D, N * H),
         _gate(a, work, D, N, Hv),
         _block_indexer(a, work, D, pairs, half=half),
         _dynamic_mask(a, work, Hv),
@@ -70,7 +73,7 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
         *_summaries(a, work, D),
         *_joined_source(a, work, D),
-        linear_flops("o_proj", work.rows, N * Hv, D if a.out_size is None else symbol("out_size", a.out_size)),
+        blocks_flops("o_proj", work.rows, heads_out(a, N * Hv), _output(a, D), groups.o),
         _adapters(a, work, D),
     ]
     beside = _beside(a)
@@ -83,6 +86,10 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         basis="estimated" if beside else "exact",
         reason=beside,
     )
+
+
+def _output(a: SelfAttention, D: Expression) -> Expression:
+    return D if a.out_size is None else symbol("out_size", a.out_size)
 
 
 def _adapters(a: SelfAttention, work: Work, D: Expression) -> Node | None:

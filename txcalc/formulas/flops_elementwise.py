@@ -48,7 +48,7 @@ from txcalc.result import Node, leaf, times, total
 REASON: Final = "operations per element as they are usually written; kernels fuse and approximate them"
 
 # Operations on one element. LayerNorm: mean, difference, square, variance, quotient; RMSNorm lacks the first two.
-NORM: Final[Mapping[str, int]] = {"layernorm": 5, "rmsnorm": 3, "l2": 3}
+NORM: Final[Mapping[str, int]] = {"layernorm": 5, "rmsnorm": 3, "l2": 3, "affine": 0}
 ACTIVATION: Final[Mapping[Activation, int]] = {
     "relu": 1,
     "relu2": 2,
@@ -207,7 +207,7 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
     E, D = symbol("E", m.num_experts), symbol("D", m.hidden_size)
     visited = E if work.moe == "all_experts" else symbol("num_experts_per_tok", m.num_experts_per_tok)
     parts = [
-        _guess("routing", SOFTMAX * work.rows * E),
+        _guess("routing", SOFTMAX * work.rows * E) if not m.router.given else None,
         _guess("activation", visited * _activations(m.expert, work)),
         _guess("weighted_sum", 2 * work.rows * visited * D),
         _guess("shared_activation", _activations(m.shared_expert, work)) if m.shared_expert else None,

@@ -25,6 +25,7 @@ from txcalc.architecture import (
 )
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import cross_attention_flops
+from txcalc.formulas.flops_blocks import bottleneck_flops
 from txcalc.formulas.flops_side import per_layer_projection_flops
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.relative_attention import convolution, depth_flops
@@ -94,6 +95,7 @@ def beside_flops(layer: Layer, work: Work) -> list[Node]:
         *(_streams(step.streams, work) for step in layer.steps if step.streams is not None),
         *(depth_flops(step.depth, work) for step in layer.steps if step.depth is not None),
         *(_out_conv(branch, work) for branch in branches if branch.out_conv is not None),
+        *([bottleneck_flops(layer.bottleneck, work)] if layer.bottleneck is not None else []),
     ]
 
 

@@ -25,6 +25,7 @@ from txcalc.architecture import (
 )
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_attention import cross_attention_flops, latent_attention_flops, self_attention_flops
+from txcalc.formulas.flops_blocks import blocks_flops
 from txcalc.formulas.flops_compressed import compressed_attention_flops
 from txcalc.formulas.flops_recurrent import (
     gated_delta_net_flops,
@@ -89,8 +90,8 @@ def feed_forward_flops(f: FeedForward, work: Work, name: str = "feed_forward") -
     D, F = symbol("D", f.hidden_size), symbol("F", f.intermediate_size)
     parts = [
         linear_flops("gate_proj", work.rows, D, F) if f.gated else None,
-        linear_flops("up_proj", work.rows, D, F),
-        linear_flops("down_proj", work.rows, F, D),
+        blocks_flops("up_proj", work.rows, D, F, f.up_groups),
+        blocks_flops("down_proj", work.rows, F, D, f.down_groups),
         *_adapter(f, work, D, F),
     ]
     return total(name, "FLOPs", parts, source=FEED_FORWARD)
@@ -113,7 +114,7 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
     zero = m.router.zero_experts
     visited = E if work.moe == "all_experts" else symbol("num_experts_per_tok", m.num_experts_per_tok)
     parts = [
-        linear_flops("router", work.rows, D, router_outputs(m)),
+        linear_flops("router", work.rows, D, router_outputs(m)) if not m.router.given else None,
         *_latent_projections(m, work),
         times("experts", "FLOPs", visited, [feed_forward_flops(m.expert, work, "expert")]),
         feed_forward_flops(m.shared_expert, work, "shared_expert") if m.shared_expert else None,

@@ -26,6 +26,7 @@ from txcalc.architecture import (
     Sublayer,
 )
 from txcalc.expression import Expression, exact, symbol
+from txcalc.formulas.params_blocks import bottleneck_params
 from txcalc.formulas.params_inputs import embedding_params, projection_params
 from txcalc.formulas.params_parts import linear, norm_params
 from txcalc.formulas.params_side import (
@@ -222,7 +223,8 @@ def _summarises(layer: Layer) -> bool:
 def layer_params(layer: Layer) -> list[Node]:
     """Every sublayer and norm of one layer, in order."""
     steps = [node for step in layer.steps for node in _step_params(step)]
-    return [*steps, altup_params(layer.altup)] if layer.altup else steps
+    beside = [altup_params(layer.altup) if layer.altup else None, bottleneck_params(layer.bottleneck)]
+    return [*steps, *(node for node in beside if node is not None)]
 
 
 def _step_params(step: Residual) -> list[Node]:
@@ -315,6 +317,8 @@ def head_params(head: Head, *, name: str = "head", key: str = "params.head") -> 
         D = symbol("embedding_size", head.transform.dense.out_size)
     if not head.tied:
         parts.append(leaf("matrix", "parameters", D * V))
+    elif head.own_channels:
+        parts.append(leaf("matrix", "parameters", symbol("own_channels", head.own_channels) * V))
     if head.bias:
         parts.append(leaf("bias", "parameters", V))
     return total(name, "parameters", parts, key=key, note=_tied_note(head))

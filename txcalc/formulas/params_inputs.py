@@ -5,6 +5,7 @@ from __future__ import annotations
 from txcalc.architecture import (
     AudioEmbedding,
     InputEmbedding,
+    InputTable,
     PatchEmbedding,
     Projection,
     Sinusoidal,
@@ -46,8 +47,14 @@ def _token_tables(embedding: TokenEmbedding) -> list[Node | None]:
         leaf("other_types", "parameters", symbol("other_types", embedding.other_types) * D)
         if embedding.other_types
         else None,
+        *(_input_table(table, D) for table in embedding.tables),
         per_layer_table_params(embedding.per_layer) if embedding.per_layer else None,
     ]
+
+
+def _input_table(table: InputTable, D: Expression) -> Node:
+    width = D if table.width is None else symbol("width", table.width)
+    return leaf(table.name, "parameters", symbol("rows", table.rows) * width)
 
 
 def _embedding_width(embedding: TokenEmbedding) -> Expression:

@@ -33,6 +33,13 @@ from txcalc.architecture import (
 )
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.letters import head_widths
+from txcalc.formulas.params_blocks import (
+    blocks,
+    groups_of,
+    heads_out,
+    span_convolution_params,
+    value_width,
+)
 from txcalc.formulas.params_compressed import compressed_attention_params
 from txcalc.formulas.params_latent import chooser_params, latent_attention_params
 from txcalc.formulas.params_parts import linear, norm_params
@@ -109,12 +116,13 @@ def _self_attention(a: SelfAttention) -> Node:
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
     K = symbol("K", a.num_key_value_heads)
     H, Hv = head_widths(a.head_dim, a.v_head_dim)
-    own_kv = a.kv_source is None
+    own_kv, groups = a.kv_source is None, groups_of(a)
     parts = [
-        linear("q_proj", D, N * H, bias=a.q_bias) if not a.expert_heads else None,
-        linear("k_proj", D, K * H, bias=a.k_bias) if own_kv else None,
-        linear("v_proj", D, K * Hv, bias=a.v_bias) if own_kv and not a.k_equals_v else None,
-        linear("o_proj", N * Hv, _output(a, D), bias=a.o_bias) if not a.expert_heads else None,
+        blocks("q_proj", D, N * H, groups.q, bias=a.q_bias) if not a.expert_heads else None,
+        blocks("k_proj", D, K * H, groups.k, bias=a.k_bias) if own_kv else None,
+        blocks("v_proj", value_width(a, D), K * Hv, groups.v, bias=a.v_bias) if own_kv and not a.k_equals_v else None,
+        blocks("o_proj", heads_out(a, N * Hv), _output(a, D), groups.o, bias=a.o_bias) if not a.expert_heads else None,
+        span_convolution_params(a, D, N * H),
         _expert_heads(a, D),
         _gate(a),
         _qk_norm(a.qk_norm, N, K if own_kv else None, H),
@@ -250,8 +258,8 @@ def feed_forward_params(f: FeedForward, name: str = "feed_forward") -> Node:
     D, F = symbol("D", f.hidden_size), symbol("F", f.intermediate_size)
     parts = [
         linear("gate_proj", D, F, bias=f.up_bias) if f.gated else None,
-        linear("up_proj", D, F, bias=f.up_bias),
-        linear("down_proj", F, D, bias=f.down_bias),
+        blocks("up_proj", D, F, f.up_groups, bias=f.up_bias),
+        blocks("down_proj", F, D, f.down_groups, bias=f.down_bias),
         norm_params("norm", f.norm),
         leaf("output_scale", "parameters", 1) if f.output_scale else None,
         leaf("xielu", "parameters", 2) if f.activation == "xielu" else None,
@@ -267,7 +275,7 @@ def expert_params(m: MixtureOfExperts) -> Node:
 def _mixture(m: MixtureOfExperts) -> Node:
     D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
     parts = [
-        linear("router", D, router_outputs(m), bias=m.router.bias),
+        linear("router", D, router_outputs(m), bias=m.router.bias) if not m.router.given else None,
         norm_params("router_norm", m.router.input_norm),
         leaf("expert_scale", "parameters", 1 * E) if m.router.expert_scale else None,
         norm_params("expert_norm", m.expert_norm),

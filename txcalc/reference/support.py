@@ -18,33 +18,52 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "joins_source": "attention over an encoder's output and its own tokens at once (T5Gemma 2)",
         "future_streams": "ProphetNet's prediction streams",
         "expert_heads": "attention heads that are experts (JetMoE)",
+        "groups": "block-diagonal projections (SqueezeBERT)",
+        "span_convolution": "convolutions beside attention (ConvBERT)",
+        "value_size": "values of another width than queries (MobileBERT)",
     },
+    arch.FeedForward: {
+        "up_groups": "block-diagonal matrices (SqueezeBERT, ConvBERT)",
+        "down_groups": "block-diagonal matrices (SqueezeBERT, ConvBERT)",
+    },
+    arch.Layer: {"bottleneck": "layers narrower than the stream (MobileBERT)"},
     arch.Residual: {"aside": "blocks beside the stream (Zamba)"},
-    arch.Stack: {
-        "cycles": "two streams that run in cycles (HRM)",
-        "pooled_projection": "a projection of one vector an input (CLIP)",
-    },
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
         "prompt_tokens": "a learned prompt before every text (CPM-Ant)",
         "other_types": "a table by task or language (ERNIE, XLM)",
+        "tables": "further input tables (LayoutLM, TAPAS, RoCBert)",
+        "neighbours": "inputs of three tokens at once (MobileBERT)",
     },
     arch.MixtureOfExperts: {
         "latent_size": "experts in a width of their own (Nemotron 3)",
         "out_bias": "a bias on the sum of experts (JetMoE)",
     },
-    arch.Router: {"product_keys": "experts that are pairs of keys (Doge)", "hashed": "experts by token (DeepSeek-V4)"},
-    arch.Model: {
-        "counted": "parts that are counted by their tensors alone",
-        "similarity": "similarities of texts and images (CLIP)",
+    arch.Router: {
+        "product_keys": "experts that are pairs of keys (Doge)",
+        "hashed": "experts by token (DeepSeek-V4)",
+        "given": "experts that the input names (X-MOD)",
     },
     arch.Rotary: {"axes": "rotary positions along rows and columns"},
     arch.ProjectedDistances: {"segments": "scores of projected distances (XLNet)"},
     arch.PatchEmbedding: {"temporal_patch_size": "patches that reach over several frames"},
     arch.Connector: {"merge": "patches joined four by four (Qwen)"},
-    arch.Head: {"reads": "a classifier that reads another vector than the usual"},
+    arch.Stack: {
+        "cycles": "two streams that run in cycles (HRM)",
+        "pooled_projection": "a projection of one vector an input (CLIP)",
+    },
+    arch.Model: {
+        "counted": "parts that are counted by their tensors alone",
+        "similarity": "similarities of texts and images (CLIP)",
+    },
+    arch.Head: {
+        "reads": "a classifier that reads another vector than the usual",
+        "own_channels": "an output matrix that is tied in part (MobileBERT)",
+    },
 }
-NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {}
+NOT_BUILT_VALUES: Final[Mapping[type[Record], Mapping[str, Mapping[object, str]]]] = {
+    arch.Norm: {"kind": {"affine": "norms that only scale and shift (MobileBERT)"}},
+}
 
 
 NOT_BUILT_KINDS: Final[Mapping[type[Record], str]] = {
@@ -73,7 +92,7 @@ def unbuilt(feature: str) -> RequestError:
 
 def features_not_built() -> list[str]:
     """Every feature that is refused, by name."""
-    by_field = [feature for fields in NOT_BUILT.values() for feature in fields.values()]
+    by_field = list(dict.fromkeys(feature for fields in NOT_BUILT.values() for feature in fields.values()))
     by_value = [values for fields in NOT_BUILT_VALUES.values() for values in fields.values()]
     return [*by_field, *(feature for values in by_value for feature in values.values())]
 

@@ -30,13 +30,17 @@ from txcalc.architecture import (
     ShortConvolution,
     Stack,
     Sublayer,
+    TokenEmbedding,
 )
 
 
 def unwalked_in(stack: Stack, *, training: bool) -> tuple[str, ...]:
     """The same for a whole stack."""
     found = [reason for layer in stack.layers for reason in unwalked(layer, training=training)]
-    return tuple(dict.fromkeys([*found, *(["streams that run in cycles"] if stack.cycles else [])]))
+    found += ["streams that run in cycles"] if stack.cycles else []
+    if isinstance(stack.embedding, TokenEmbedding) and (stack.embedding.tables or stack.embedding.neighbours):
+        found.append("further input tables")
+    return tuple(dict.fromkeys(found))
 
 
 def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
@@ -51,6 +55,7 @@ def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
     found += ["several residual streams"] if any(step.streams for step in layer.steps) else []
     found += ["several streams a token"] if layer.altup else []
     found += ["layers with a stored factor"] if layer.scalar else []
+    found += ["layers with a bottleneck"] if layer.bottleneck else []
     return tuple(dict.fromkeys(found))
 
 
@@ -121,6 +126,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "summaries of blocks and streams beside the sequence"
     if a.future_streams is not None:
         yield "streams that predict tokens ahead"
+    if a.groups is not None or a.span_convolution is not None or a.value_size is not None:
+        yield "grouped projections and convolutions beside attention"
     if a.expert_heads is not None:
         yield "heads that are experts"
     if a.block_indexer is not None or a.dynamic_mask is not None:
@@ -156,6 +163,8 @@ def _feed_forward(f: FeedForward) -> Iterator[str]:
         yield "learned or sparse activations"
     if f.output_scale or f.softcaps is not None:
         yield "scaled outputs and softcapped gates"
+    if f.up_groups != 1 or f.down_groups != 1:
+        yield "block-diagonal matrices"
     if f.adapter_rank is not None:
         yield "adapters of a shared layer"
     if f.gate_scale != 1.0:
@@ -172,6 +181,8 @@ def _mixture(m: MixtureOfExperts) -> Iterator[str]:
         yield "biases on the sum of experts"
     if m.router.scored_shared or m.router.learned_scale:
         yield "shared experts that are scored"
+    if m.router.given:
+        yield "experts that the input names"
     if m.router.product_keys or m.router.hashed:
         yield "experts that are pairs of keys, or a table's"
     if (
