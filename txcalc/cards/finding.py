@@ -197,12 +197,21 @@ def _beside(path: str) -> Source:
 def _gguf(path: str) -> Source:
     """A GGUF file says itself which model it is."""
     from txcalc.cards.checkpoint import open_checkpoint
+
+    return gguf_source(open_checkpoint(path))
+
+
+def gguf_source(opened: Checkpoint) -> Source:
+    """The model of a GGUF file that was opened.
+
+    Raises:
+        ModelError: an architecture that is not read.
+    """
     from txcalc.configs.gguf import config_of
 
-    opened = open_checkpoint(path)
     config = config_of(opened.metadata, opened.tensors, factors=opened.factors)
-    card = Card(name=os.path.splitext(os.path.basename(path))[0], config=config, read_from=path)
-    return Source(card=card, weights=path, opened=opened)
+    name = os.path.splitext(os.path.basename(opened.where))[0]
+    return Source(card=Card(name=name, config=config, read_from=opened.where), weights=opened.where, opened=opened)
 
 
 def _is_path(text: str) -> bool:

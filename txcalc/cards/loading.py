@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from txcalc.architecture import Model
 from txcalc.architecture.variants import with_kv_heads
 from txcalc.cards.finding import Source, find_source, require_card
 from txcalc.cards.overrides import with_overrides
 from txcalc.configs import architecture_of
+from txcalc.configs.reader import MAX_LAYERS
 from txcalc.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from txcalc.cards.checkpoint import Checkpoint
 
 _GQA_FORMS: Final = "--gqa takes a number of KV heads (1 is MQA) or mha"
 
@@ -52,6 +57,10 @@ def model_of(
         model = architecture_of(config, name=card.name, strict=strict, must_read=keys)
     except ModelError as error:
         raise ModelError(f"{name}: {error.message}", error.hint) from None
+    if source.opened is not None and not overrides:
+        model = model.replace(reasons=(*model.reasons, *_unlike(source.opened, model)))
+    if strict and model.reasons:
+        raise ModelError(f"{name}: not understood: {model.reasons[0]}", "leave out --strict to get an estimate")
     if source.notes:
         model = model.replace(notes=(*source.notes, *model.notes))
     longest = model.max_position_embeddings
@@ -65,6 +74,25 @@ def model_of(
         model = grouped
         changes.append(_KV_NAMES.get(kv_heads, f"{kv_heads} KV heads"))
     return model.replace(name=f"{card.name} with {', '.join(changes)}") if changes else model
+
+
+# Tensors of a GGUF file that are no parameters: rotary factors, balancing biases, and blocks beside the model.
+_NO_PARAMETERS: Final = re.compile(r"rope_(freqs|factors_\w+)\.weight|.*\.exp_probs_b\.bias|blk\.\d+\.nextn\..*")
+
+
+def _unlike(opened: Checkpoint, model: Model) -> list[str]:
+    """Why a GGUF file's own tensors do not bear out its metadata: their elements are not the model's parameters."""
+    from txcalc.formulas.params import params  # here: finding a card needs no formulas
+
+    layers = model.main.num_hidden_layers if model.extra else MAX_LAYERS
+    held = sum(each.numel for name, each in opened.tensors.items() if not _apart(name, layers))
+    total = int(params(model).figures()["params.total"])
+    return [] if held == total else [f"its tensors have {held:,} elements, and its metadata describes {total:,}"]
+
+
+def _apart(name: str, layers: int) -> bool:
+    block = re.match(r"blk\.(\d{1,9})\.", name)
+    return _NO_PARAMETERS.fullmatch(name) is not None or (block is not None and int(block[1]) >= layers)
 
 
 _KV_KEYS: Final = ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "multi_query")

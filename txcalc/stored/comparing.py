@@ -12,7 +12,7 @@ from txcalc.errors import RequestError
 from txcalc.formulas.params import params
 from txcalc.record import Record
 from txcalc.reference.names import table_of
-from txcalc.reference.names.gguf import gguf_table_of
+from txcalc.reference.names.gguf import gguf_names_of
 from txcalc.reference.names.plan import Plan
 from txcalc.reference.names.shapes import SHAPES
 from txcalc.reference.names.table import Source
@@ -103,7 +103,7 @@ class _Comparison:
 
     def __init__(self, checkpoint: Checkpoint, model: Model, scheme: Scheme | None) -> None:
         self.held, self.checkpoint, self.model, self.scheme = checkpoint.tensors, checkpoint, model, scheme
-        table = gguf_table_of(model) if checkpoint.kind == "gguf" else table_of(model)
+        table = gguf_names_of(model) if checkpoint.kind == "gguf" else table_of(model)
         self.parts = tensors_of(model)
         self.plan = Plan(self.parts, model, table)
         self.units = units_of(self.held, scheme)
