@@ -127,6 +127,7 @@ def test_what_dots3_keeps() -> None:
                  "pad_token_id": 0}  # fmt: skip
     assert cached(canonical, 10) == 520 + 160
     assert_params_equal_meta(canonical)
+    assert_params_equal_meta({**canonical, "per_layer_config": None, "head_dim": 6})
 
 
 def test_what_minimax_m3_keeps() -> None:

@@ -114,6 +114,7 @@ def test_the_reference_refuses_them_by_name() -> None:
     [
         ({**FIRST, "swa_num_key_value_heads": 4}, "swa_num_key_value_heads is 4; it must divide the 6 query heads"),
         ({**FIRST, "layer_types": ["full_attention"] * 7}, "layer_types holds 'full_attention'"),
+        ({**FIRST, "logits_mup_width_multiplier": 0}, "logits_mup_width_multiplier is 0; states are divided by it"),
         ({**SECOND, "scoring_func": "softmax"}, "scoring_func is 'softmax'"),
     ],
 )

@@ -35,7 +35,9 @@ Widths = tuple[int, ...]
 
 def dots3_layers(r: Reader) -> dict[str, Any]:
     """What ``decoder_stack`` takes."""
-    r.ignore(*_WITHOUT_BEARING, *_LEGACY, "per_layer_config", *EXPERT_KEYS, "intermediate_size", _SHARED)
+    r.ignore(
+        *_WITHOUT_BEARING, *_LEGACY, "per_layer_config", "sliding_window", *EXPERT_KEYS, "intermediate_size", _SHARED
+    )
     r.ignore("index_n_heads", "index_head_dim", "index_topk")
     r.unused("mlp_bias", False)
     deepseek.predicted_tokens(r)
@@ -80,7 +82,8 @@ def _sparse(r: Reader) -> list[bool]:
 
 
 def _by_layer(r: Reader) -> Mapping[str, Any] | None:
-    return r.mapping("per_layer_config") if r.config.get("per_layer_config") is not None else None
+    """What a newer file says of single layers; null is such a file too, which says nothing of any."""
+    return r.mapping("per_layer_config") if "per_layer_config" in r.config else None
 
 
 def _widths_by_layer(r: Reader, kinds: list[str]) -> Iterator[Widths]:

@@ -86,7 +86,10 @@ def _inkling_text(r: Reader) -> Model:
         branches = (Branch(sublayer=each, norm_in=norm, out_conv=taps) for each in (mixers[kind], fed))
         return Layer(steps=tuple(Residual(branches=(branch,)) for branch in branches))
 
-    head = {**published_text(r, "Inkling"), "scale": 1.0 / r.number("logits_mup_width_multiplier")}
+    divided = r.number("logits_mup_width_multiplier")
+    if not divided:
+        raise r.error("logits_mup_width_multiplier", "is 0; states are divided by it")
+    head = {**published_text(r, "Inkling"), "scale": 1.0 / divided}
     layers = each_once(zip(kinds, sparse, strict=True), layer)
     return untied(r, decoder_of(r, layers, **_outside(r, norm), head=head))
 
