@@ -21,6 +21,37 @@ DTYPES: Final = {
 }
 _FILE: Final = os.path.join(os.path.dirname(__file__), "hardware.yaml")
 
+# What a driver calls them, to the letter: a name that is not here is another device, or one with other clocks.
+REPORTED: Final = {
+    "NVIDIA B200": "b200",
+    "NVIDIA H200": "h200-sxm",
+    "NVIDIA H200 NVL": "h200-nvl",
+    "NVIDIA H100 80GB HBM3": "h100-sxm",
+    "NVIDIA H100 PCIe": "h100-pcie",
+    "NVIDIA H100 NVL": "h100-nvl",
+    "NVIDIA H20": "h20",
+    "NVIDIA A100-SXM4-80GB": "a100-80-sxm",
+    "NVIDIA A100 80GB PCIe": "a100-80-pcie",
+    "NVIDIA A100-SXM4-40GB": "a100-40-sxm",
+    "NVIDIA A40": "a40",
+    "NVIDIA RTX A6000": "a6000",
+    "NVIDIA A30": "a30",
+    "NVIDIA A10": "a10",
+    "NVIDIA A10G": "a10g",
+    "NVIDIA L4": "l4",
+    "NVIDIA L40": "l40",
+    "NVIDIA L40S": "l40s",
+    "Tesla T4": "t4",
+    "Tesla V100-SXM2-16GB": "v100-16-sxm",
+    "Tesla V100-SXM2-32GB": "v100-32-sxm",
+    "NVIDIA GeForce RTX 3090": "rtx3090",
+    "NVIDIA GeForce RTX 4080": "rtx4080",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+    "NVIDIA GeForce RTX 5090": "rtx5090",
+    "NVIDIA RTX 6000 Ada Generation": "rtx6000ada",
+    "AMD Instinct MI300X": "mi300x",
+}
+
 
 class Peak(Record):
     """A dense peak rate in FLOPs a second; ``derived`` where it was computed from others and not read."""
@@ -81,6 +112,12 @@ def device(name: str) -> Device:
     near = near or get_close_matches(wanted, known, n=3, cutoff=0.5)
     hint = f"did you mean: {', '.join(near[:4])}" if near else "for example h100-sxm, a100-80-sxm, rtx4090, tpuv5e"
     raise RequestError(f"unknown device {name!r}", hint)
+
+
+def reported(name: str) -> Device | None:
+    """The accelerator whose driver gives that name; None for any other."""
+    found = REPORTED.get(name.strip())
+    return devices().get(found) if found else None
 
 
 def _device(entry: dict[str, Any]) -> Device:

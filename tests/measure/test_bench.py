@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,8 +17,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from tests.cli.conftest import Ran
 from tests.cli.conftest import txcalc as txcalc
+from txcalc.cli import main
 from txcalc.errors import RequestError
-from txcalc.measure import bench, kept, plan, timing
+from txcalc.measure import bench, cell, kept, plan, timing
 from txcalc.measure.figures import Figure
 from txcalc.measure.peaks import Runner, pass_peak
 from txcalc.reference.device import Cpu
@@ -26,8 +29,8 @@ TINY: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "vocab_size": 61,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
 }  # fmt: skip
-QUICK = ("--ctx", "16", "--batch", "1,2", "--new-tokens", "3", "--seconds", "0.001", "--dtype", "fp32",
-         "--backend", "flash,math", "--no-calibrate")  # fmt: skip
+PLAIN = ("--ctx", "16", "--new-tokens", "3", "--seconds", "0.001", "--dtype", "fp32", "--no-calibrate")
+QUICK = (*PLAIN, "--batch", "1", "--backend", "flash")
 
 
 @pytest.fixture(autouse=True)
@@ -35,22 +38,51 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.json"
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("bench") / "tiny.json"
     path.write_text(json.dumps(TINY), encoding="utf-8")
     return str(path)
 
 
-def test_what_can_be_equal_is_equal(txcalc: Run, tiny: str) -> None:
+@pytest.fixture
+def unforetold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No fake tensors, which take longer than the rest of a tiny benchmark."""
+    monkeypatch.setattr(cell, "foretold", lambda *_: {})
+
+
+class Whole(NamedTuple):
+    """One benchmark of two batches and two backends, and what watched while it was timed."""
+
+    code: int
+    document: dict[str, Any]
+    watching: list[object]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    seen, real = list[object](), timing.timed
+
+    def spied(device: Any, step: Callable[[], Any], repeats: int) -> list[float]:
+        seen.append(_get_current_dispatch_mode())
+        return real(device, step, repeats)
+
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(timing, "timed", spied)
+        code = main(["bench", tiny, *PLAIN, "--batch", "1,2", "--backend", "flash,math", "--json"])
+    return Whole(code, json.loads(out.getvalue()), seen)
+
+
+def test_what_can_be_equal_is_equal(whole: Whole) -> None:
     """By hand: 61 * 32 twice and 4 * (32*32*2 + 32*16*2 + 3*32*48 + 64) + 32 = 34,912 parameters, 4 bytes each.
 
     Cache: 2 * 4 layers * 2 heads * 8 * 4 bytes for each of 19 tokens. Decode of one token after 16: 2 * the matrices
     (3,904 - 1,952 + 4 * 7,680 elements) + 4 layers * 4 heads * 2 products * 2 * 8 * 17.
     """
-    ran = txcalc("bench", tiny, *QUICK, "--json")
-    assert ran.code == 0
-    document = ran.json()
+    document = whole.document
+    assert whole.code == 0
     assert document["schema"] == "txcalc.bench/1"
     found = document["bench"]
     assert found["measured"]["weights"] == 4 * 34_912
@@ -63,8 +95,8 @@ def test_what_can_be_equal_is_equal(txcalc: Run, tiny: str) -> None:
     assert names >= {"first token", "next token", "token with cache", "token without cache", "prefill rate"}
 
 
-def test_times_carry_their_spread_and_the_machine(txcalc: Run, tiny: str) -> None:
-    document = txcalc("bench", tiny, *QUICK, "--json").json()
+def test_times_carry_their_spread_and_the_machine(whole: Whole) -> None:
+    document = whole.document
     timed = [each for each in document["bench"]["figures"] if each["unit"] == "seconds"]
     assert all(each["p10"] <= each["median"] <= each["p90"] and each["runs"] >= 3 for each in timed)
     assert {"threads", "load", "cores", "device", "torch"} <= document["machine"].keys()
@@ -72,6 +104,7 @@ def test_times_carry_their_spread_and_the_machine(txcalc: Run, tiny: str) -> Non
     assert ran == ["ran flash", "ran math", "ran flash", "ran math"]
 
 
+@pytest.mark.usefixtures("unforetold")
 def test_a_broken_formula_is_an_answer_of_no(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control of every equality of weights."""
     real = bench.weight_bytes
@@ -97,18 +130,9 @@ def test_the_peak_notices_what_a_pass_keeps(tiny: str) -> None:
     assert pass_peak(Cpu(), runner, wasteful) == plain + 4000
 
 
-def test_nothing_watches_what_is_timed(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-    real = timing.timed
-
-    def spied(device: Any, step: Callable[[], Any], repeats: int) -> list[float]:
-        seen.append(_get_current_dispatch_mode())
-        return real(device, step, repeats)
-
-    monkeypatch.setattr(timing, "timed", spied)
-    assert txcalc("bench", tiny, *QUICK).code == 0
-    assert seen
-    assert set(seen) == {None}
+def test_nothing_watches_what_is_timed(whole: Whole) -> None:
+    assert whole.watching
+    assert set(whole.watching) == {None}
 
 
 def test_noise_is_said() -> None:
@@ -125,17 +149,18 @@ def test_an_error_has_a_sign() -> None:
 # ---- what goes wrong ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unforetold")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_was_measured(
     txcalc: Run, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    real = bench.Bench.decodes
+    real = cell.Cell.decodes
 
-    def ended(self: bench.Bench, *given: Any) -> Iterator[Figure]:
+    def ended(self: cell.Cell, *given: Any) -> Iterator[Figure]:
         yield from real(self, *given)
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(bench.Bench, "decodes", ended)
+    monkeypatch.setattr(cell.Cell, "decodes", ended)
     saved = tmp_path / "saved.json"
     before = signal.getsignal(signal.SIGTERM)
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
@@ -152,6 +177,7 @@ def test_a_signal_keeps_what_was_measured(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.usefixtures("unforetold")
 def test_out_of_memory_at_one_batch_is_a_row(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Runner.prefill
 
@@ -161,38 +187,40 @@ def test_out_of_memory_at_one_batch_is_a_row(txcalc: Run, tiny: str, monkeypatch
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(Runner, "prefill", small)
-    ran = txcalc("bench", tiny, *QUICK)
+    ran = txcalc("bench", tiny, *QUICK, "--batch", "1,2")
     assert ran.code == 0
     assert "out of memory: DefaultCPUAllocator" in ran.out
     assert "first token" in ran.out
 
 
+@pytest.mark.usefixtures("unforetold")
 def test_another_fault_is_not_called_memory(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: bench.Bench, *given: Any) -> Iterator[Figure]:
+    def broken(self: cell.Cell, *given: Any) -> Iterator[Figure]:
         raise RuntimeError("shapes differ")
         yield
 
-    monkeypatch.setattr(bench.Bench, "cell", broken)
+    monkeypatch.setattr(cell.Cell, "run", broken)
     ran = txcalc("bench", tiny, *QUICK)
     assert (ran.code, "shapes differ" in ran.err) == (1, True)
 
 
+@pytest.mark.usefixtures("unforetold")
 def test_a_batch_that_cannot_fit_is_not_tried(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row more of 4,096 tokens needs 4 MiB of cache: more than what is left."""
+    """65,536 rows of 19 tokens, 256 bytes each in a layer, 4 layers: 1.27 GB of cache."""
     monkeypatch.setattr(Cpu, "free_memory", lambda self: plan.SPARE + 1_000_000)
-    ran = txcalc("bench", tiny, "--ctx", "16", "--batch", "1,8192", *QUICK[4:])
+    ran = txcalc("bench", tiny, *QUICK, "--batch", "1,65536")
     assert ran.code == 0
     assert "does not fit" in ran.out
 
 
+@pytest.mark.usefixtures("unforetold")
 def test_a_model_that_does_not_fit_runs_with_fewer_layers(
     txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A layer is 30,976 bytes of weights and 2,432 of cache at 19 tokens; around them 15,744 bytes: two fit."""
     monkeypatch.setattr(Cpu, "free_memory", lambda self: plan.SPARE + 15_744 + 2 * (30_976 + 2_432) + 100)
-    monkeypatch.setattr(bench.Bench, "foretold", lambda *_: {})
-    monkeypatch.setattr(bench, "cache_bytes", lambda *_, **__: 0)
-    ran = txcalc("bench", tiny, "--ctx", "16", "--batch", "1", *QUICK[4:], "--json")
+    monkeypatch.setattr(cell, "cache_bytes", lambda *_, **__: 0)
+    ran = txcalc("bench", tiny, *QUICK, "--json")
     assert ran.json()["inputs"]["layers"] == 2
     assert ran.json()["basis"] == "estimated"
     assert "2 of 4 layers ran" in ran.err
@@ -246,7 +274,8 @@ def test_two_at_once(txcalc: Run, tiny: str) -> None:
         ran = txcalc("bench", tiny, *QUICK)
     assert ran.code == 1
     assert f"another txcalc measurement is running (process {os.getpid()})" in ran.err
-    assert txcalc("bench", tiny, *QUICK, "--batch", "1").code == 0
+    with kept.alone():  # it is free again
+        pass
 
 
 def test_no_torch(txcalc: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ import torch
 from tests.cli.conftest import Ran
 from tests.cli.conftest import txcalc as txcalc
 from tests.measure.test_bench import tiny as tiny
-from tests.reference.test_device import FakeDevice
-from txcalc.measure import timing, training
+from tests.measure.test_bench import unforetold as unforetold
+from txcalc.cards import load
+from txcalc.cli.bench_live import Live, cells, live
+from txcalc.measure import bench, plan, timing, training
 from txcalc.measure.attention_bench import attention_flops
 from txcalc.measure.extrapolate import extrapolated
 from txcalc.measure.figures import Figure
-from txcalc.measure.peaks import pass_peak
 from txcalc.reference.device import Cpu
 
 Run = Callable[..., Ran]
@@ -60,25 +62,21 @@ def test_nothing_new_is_begun_after_the_limit(txcalc: Run, tiny: str) -> None:
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recompute", ["none", "full"])
-def test_a_training_step(txcalc: Run, tiny: str, recompute: str) -> None:
-    """AdamW keeps two numbers a parameter: 2 * 34,912 * 4 bytes."""
-    ran = txcalc("bench", tiny, "--train", "--seq", "16", "--recompute", recompute, *QUICK, "--json")
-    assert ran.code == 0
-    found = ran.json()["bench"]
-    assert found["measured"]["optimizer.batch_2.ctx_16.flash"] == 2 * 34_912 * 4
-    assert found["measured"]["backward_work.batch_1.ctx_16"] == 2 * found["measured"]["forward_work.batch_1.ctx_16"]
-    exact = [each for each in found["figures"] if each.get("exact")]
-    assert len(exact) == 4
-    assert all(each["predicted"] == each["measured"] for each in exact)
-
-
-def test_recomputing_keeps_less(txcalc: Run, tiny: str) -> None:
-    """Negative control of the peak: both ways may not give the same."""
-    arguments = ("bench", tiny, "--train", "--seq", "64", *QUICK, "--json")
-    key = "training_peak.batch_2.ctx_64.flash"
-    none, full = (txcalc(*arguments, "--recompute", how).json()["bench"]["measured"][key] for how in ("none", "full"))
-    assert full < none
+def test_a_training_step(txcalc: Run, tiny: str) -> None:
+    """AdamW keeps two numbers a parameter: 2 * 34,912 * 4 bytes. Recomputing keeps less: both peaks may not agree."""
+    peaks = {}
+    for recompute in ("none", "full"):
+        ran = txcalc("bench", tiny, "--train", "--seq", "64", "--recompute", recompute, *QUICK, "--json")
+        assert ran.code == 0
+        found = ran.json()["bench"]
+        measured = found["measured"]
+        assert measured["optimizer.batch_2.ctx_64.flash"] == 2 * 34_912 * 4
+        assert measured["backward_work.batch_1.ctx_64"] == 2 * measured["forward_work.batch_1.ctx_64"]
+        exact = [each for each in found["figures"] if each.get("exact")]
+        assert len(exact) == 4
+        assert all(each["predicted"] == each["measured"] for each in exact)
+        peaks[recompute] = measured["training_peak.batch_2.ctx_64.flash"]
+    assert peaks["full"] < peaks["none"]
 
 
 def test_a_step_that_does_not_fit_is_a_row(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +87,6 @@ def test_a_step_that_does_not_fit_is_a_row(txcalc: Run, tiny: str, monkeypatch: 
 
 
 def test_a_step_changes_the_weights(tiny: str) -> None:
-    from txcalc.cards import load
     from txcalc.reference import build
 
     trainer = training.Trainer(build(load(tiny)), batch=1, seq=8, recompute="none")
@@ -137,6 +134,7 @@ def test_noise_that_makes_a_layer_free_says_nothing() -> None:
     assert extrapolated(seconds(0.5), seconds(0.7), layers=(4, 2), whole=32) == []
 
 
+@pytest.mark.usefixtures("unforetold")
 def test_a_few_layers_stand_for_all(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000, 1, -1))
 
@@ -154,43 +152,93 @@ def test_a_few_layers_stand_for_all(txcalc: Run, tiny: str, monkeypatch: pytest.
     assert all(each["estimated"] == "through 1 and 2 layers" for each in whole)
 
 
-# ---- the device -----------------------------------------------------------------------------------------------------
+# ---- other ways to decode, other shapes -----------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_no_gpu_is_one_line_and_a_hint(txcalc: Run) -> None:
-    ran = txcalc("bench", "--gpu")
-    assert ran.code == 1
-    assert ran.err.splitlines()[0] == "error: --gpu: device 'cuda': this torch sees no GPU"
-    assert ran.err.splitlines()[1].startswith("hint: ")
-    assert len(ran.err.splitlines()) == 2
+@pytest.mark.usefixtures("unforetold")
+def test_a_compiled_step_is_a_row_beside_the_plain_one(txcalc: Run, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler itself is torch's: here it gives back what it is given, once, and once it fails."""
+    arguments = ("bench", tiny, *QUICK, "--batch", "1", "--ctx", "8", "--backend", "flash", "--compile", "--json")
+    monkeypatch.setattr(torch, "compile", lambda step: step)
+    measured = txcalc(*arguments).json()["bench"]["measured"]
+    assert {"decode.batch_1.ctx_8.flash", "decode,_compiled.batch_1.ctx_8.flash"} <= measured.keys()
+
+    def broken(step: Any) -> Any:
+        raise RuntimeError("no compiler\nhere")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    ran = txcalc(*arguments)
+    assert ran.code == 0
+    (row,) = [each for each in ran.json()["bench"]["figures"] if each["name"] == "decode, compiled"]
+    assert row["note"] == "RuntimeError: no compiler here"
 
 
-class FakeGpu(FakeDevice):
-    """A device that keeps figures of its memory: 100 bytes held, 700 at the peak of a step."""
-
-    name = "cuda:0"
-
-    def peak(self) -> dict[str, int]:
-        self.log.append("peak")
-        return {"requested": 700 if self.log[-3] == "step" else 100, "allocated": 1024, "reserved": 2 << 20}
+def test_graphs_are_for_a_gpu(txcalc: Run) -> None:
+    ran = txcalc("bench", "--graphs")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: --graphs is for a GPU: a CPU plays nothing back")
 
 
-def test_a_peak_begins_after_a_warm_up_and_leaves_out_what_was_held() -> None:
-    device = FakeGpu()
-    found = pass_peak(device, None, lambda: device.log.append("step"))  # type: ignore[arg-type]  # a GPU needs no runner
-    assert device.log == [
-        "step", "synchronize", "reset peak", "synchronize", "peak",
-        "synchronize", "reset peak", "step", "synchronize", "peak",
-    ]  # fmt: skip
-    assert found == 600
+def test_set_without_a_model_changes_the_default_shape(txcalc: Run) -> None:
+    """54 M parameters, of which a layer has 2 * 512*512 + 2 * 512*256 + 3 * 512*1536 + 2 * 512 = 3,146,752."""
+    arguments = ("--dry-run", "--ctx", "8", "--batch", "1", "--backend", "flash", "--dtype", "fp32", "--json")
+    weights = [
+        txcalc("bench", "--set", f"num_hidden_layers={layers}", *arguments).json()["bench"]["predicted"]["weights"]
+        for layers in (1, 2)
+    ]
+    assert weights[1] - weights[0] == 4 * 3_146_752
+    assert weights[0] == 4 * (3_146_752 + 32_000 * 512 + 512)
 
 
-def test_what_is_compared_runs_in_turns_after_both_are_warm() -> None:
-    device = FakeGpu()
-    steps = {name: (lambda name=name: device.log.append(name)) for name in ("a", "b")}
-    found = timing.in_turns(device, steps, seconds=1e-9, least=2)
-    order = [each for each in device.log if each in "ab"]
-    assert order[-4:] == ["a", "b", "a", "b"]
-    assert order.index("b") > order.index("a")
-    assert {name: spread.runs for name, spread in found.items()} == {"a": 2, "b": 2}
+@pytest.mark.parametrize(
+    ("has", "dtype"),
+    [
+        ({"avx2": True, "avx512_bf16": True}, "bf16"),
+        ({"avx2": True, "amx_bf16": True}, "bf16"),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, "fp32"),  # it would emulate bf16
+        ({"avx2": False}, "fp32"),
+    ],
+    ids=str,
+)
+def test_the_dtype_is_one_that_the_processor_multiplies(
+    has: dict[str, bool], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert plan.default_dtype() == dtype
+
+
+def test_time_that_is_left_is_shared_out(tiny: str) -> None:
+    """9 seconds for 3 parts of 3 groups: 1 each; a part that takes 5 leaves 4 for two: 2/3 each."""
+    clock = [100.0]
+    whole = plan.Plan(model=load(tiny), whole_layers=4, seconds=1.5, batches=(1,))
+    made = bench.Bench(whole, Cpu(), bench.Unpredicted(), end=109.0)
+    given = []
+
+    def part(name: str) -> Iterator[Figure]:
+        given.append((name, made.seconds))
+        clock[0] += 5.0
+        return iter(())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.Bench, "parts", lambda self: dict.fromkeys("abc"))
+        patch.setattr("txcalc.measure.bench.time.perf_counter", lambda: clock[0])
+        left_out = list(made.in_time(part))
+    assert given == [("a", 1.0), ("b", pytest.approx(4 / 6))]
+    assert [(each.name, each.what) for each in left_out] == [("left out", "c")]
+
+
+# ---- the table that grows -------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_sees_figures_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    table = Live(SimpleNamespace(update=lambda made, refresh: drawn.append((made.row_count, refresh))))
+    for number in range(14):
+        table.add(Figure(name=f"figure {number}", unit="bytes", predicted=1, measured=1))
+    assert drawn[0] == (1, True)
+    assert drawn[-1] == (12, True)
+    assert cells(Figure(name="x", unit="seconds", predicted=0.0011, measured=0.001)) == (
+        "x", "1.10 ms", "1.00 ms", "+10.0%",
+    )  # fmt: skip
+    assert cells(Figure(name="x", unit="bytes", predicted=4, measured=4))[3] == "equal"
+    with live() as nothing:  # stderr is no terminal here
+        assert nothing is None

@@ -50,6 +50,9 @@ class FakeDevice:
     def free_memory(self) -> int:
         return 0
 
+    def release(self) -> None:
+        self.log.append("release")
+
     def capture(self, step: Callable[[], Any]) -> Callable[[], Any]:
         return step
 

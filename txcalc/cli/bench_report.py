@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from txcalc.measure.figures import Figure
 from txcalc.report.document import Row, Section
 from txcalc.result import Node, total
 from txcalc.units import binary_bytes, short_flops
 
-_SECONDS: Final = {"first token", "next token", "token with cache", "token without cache"}
+if TYPE_CHECKING:
+    from txcalc.reference.device import Device
 
 
 def document(figures: list[Figure]) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def sections(figures: list[Figure]) -> tuple[Section, ...]:
         _section("counted", [f for f in figures if f.unit in ("bytes", "FLOPs")], _count_row, _COUNTS),
         _section("timed", [f for f in figures if f.unit == "seconds"], _time_row, _TIMES),
         _section("tokens per second", [f for f in figures if f.unit == "tokens/s"], _rate_row, _RATES),
-        _section("share of the calibrated ceilings", [f for f in figures if f.unit == "ratio"], _share_row, ("", "of")),
+        _section("share of the ceilings", [f for f in figures if f.unit == "ratio"], _share_row, ("", "of")),
         _section(
             "attention alone",
             [f for f in figures if f.unit == "FLOP/s"],
@@ -134,3 +135,41 @@ def _ms(seconds: float | None) -> str:
 
 def _error(figure: Figure) -> str:
     return "" if figure.error is None else f"{figure.error:+.1f}%"
+
+
+# ---- the machine ----------------------------------------------------------------------------------------------------
+
+
+def machine(device: Device) -> dict[str, Any]:
+    """Processor or GPU, threads, load, torch."""
+    from txcalc.measure import timing
+
+    facts: dict[str, Any] = {**device.properties(), "cores": timing.cores(), "load": timing.load()}
+    return {**facts, "device": timing.processor()} if device.name == "cpu" else facts
+
+
+def machine_text(machine: dict[str, Any]) -> str:
+    """The same in a few words."""
+    threads = f"{machine.get('threads', 1)} threads"
+    load = "" if machine["load"] is None else f", load {machine['load']:.1f}"
+    return f"{machine['device']}, {threads}{load}, torch {machine['torch']}"
+
+
+def warnings(figures: list[Figure], machine: dict[str, Any], code: int) -> Iterator[str]:
+    """What spoils a measurement: an end from outside, noise, others on the machine, a GPU that was slowed."""
+    if code > 128:
+        yield f"broken off by a signal ({code - 128}): {len(figures)} figures were measured"
+    noisy = [figure for figure in figures if figure.noisy]
+    if noisy:
+        timed = sum(figure.spread is not None for figure in figures)
+        yield f"this machine is too noisy to say: p90 is over 1.5 times p10 in {len(noisy)} of {timed} timings"
+    if (machine["load"] or 0) > machine["cores"]:
+        others = f"load {machine['load']:.1f} on {machine['cores']} cores: others use this machine"
+        yield f"{others}; --threads 1 suffers less from it"
+    if machine.get("slowed_by"):
+        yield f"the GPU was slowed while it was measured, by {', '.join(machine['slowed_by'])}"
+    if machine.get("other_processes"):
+        yield f"other processes on this GPU: {machine['other_processes']}; memory and times are theirs, too"
+    for figure in figures:
+        if figure.disagrees:
+            yield f"{figure.name} {figure.what}: predicted {figure.predicted:,.0f}, measured {figure.measured:,.0f}"

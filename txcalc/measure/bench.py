@@ -1,28 +1,24 @@
 """The reference model run on this machine, figure by figure, each beside its prediction.
 
-Figures come one at a time, so that what was measured stays when the rest is broken off. Memory is watched in passes of
-its own, after the timed ones.
+Figures come one at a time and in parts, so that what was measured stays when the rest is broken off, and a part can run
+in a process of its own.
 """
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, Protocol
-
-import torch
+from typing import Final, Literal, NamedTuple, Protocol
 
 from txcalc import architecture as arch
-from txcalc.errors import RequestError
 from txcalc.formulas.flops import flops
 from txcalc.measure import counting
-from txcalc.measure.calibrate import PRODUCT, READ
-from txcalc.measure.figures import Figure, rate_figure, timed_figure, where
-from txcalc.measure.peaks import Runner, fake_peaks, faked, pass_peak
+from txcalc.measure.cell import Cell, forced, foretold
+from txcalc.measure.figures import Figure, timed_figure, where
+from txcalc.measure.peaks import Runner
 from txcalc.measure.plan import Plan, cache_bytes, weight_bytes
-from txcalc.measure.timing import Spread, in_turns, spread_of
+from txcalc.measure.timing import LATE, Spread, in_turns, spread_of
 from txcalc.reference import Transformer, build
 from txcalc.reference.backends import Backend
 from txcalc.reference.backends import Name as BackendName
@@ -30,7 +26,8 @@ from txcalc.reference.device import Device
 from txcalc.reference.generate import generate
 from txcalc.result import Node
 
-_GENERATED: Final = 3  # texts from whose tokens the two latencies are taken
+_TEXTS: Final = 3  # from whose tokens the two latencies are taken
+_GROUPS: Final = 3  # of timings in a part, each of which may take its share
 
 
 class Predictor(Protocol):
@@ -55,8 +52,20 @@ class Unpredicted:
         return None
 
 
+class Ceiling(NamedTuple):
+    """What a device does at most in a second: FLOPs of matrix products, bytes read; ``source``: who says so."""
+
+    source: str
+    product: float | None
+    read: float | None
+
+
 class Bench:
-    """One plan on one device; ``figures`` runs it."""
+    """One plan on one device; ``figures`` runs it.
+
+    ``model``: with weights of its own, where there are some. ``end``: the moment (``time.perf_counter``) after which
+    nothing new is begun; the plan's limit from now, if it is not given.
+    """
 
     def __init__(
         self,
@@ -64,38 +73,49 @@ class Bench:
         device: Device,
         predictor: Predictor,
         model: Transformer | None = None,
-        ceilings: Mapping[str, float] | None = None,
+        ceilings: Sequence[Ceiling] = (),
+        end: float | None = None,
     ) -> None:
         self.plan, self.device, self.predictor = plan, device, predictor
-        self.model, self.ceilings = model, ceilings or {}
-        self.where = device.name
+        self.model, self.ceilings = model, ceilings
+        self.end = time.perf_counter() + plan.limit if end is None else end
+        self.seconds = plan.seconds  # for each group of timings of the part that runs
 
     def figures(self) -> Iterator[Figure]:
         """Every figure, as it is measured."""
         yield from self.counts()
-        model = self.built()
-        yield Figure(
-            name="weights",
-            unit="bytes",
-            predicted=weight_bytes(self.plan.model, self.plan.dtype),
-            measured=sum(parameter.nbytes for parameter in model.parameters()),
-            exact=True,
-        )
-        end, ctx = time.perf_counter() + self.plan.limit, min(self.plan.ctxs)
-        parts: dict[str, Callable[[], Iterator[Figure]]] = {
-            where(batch=batch, ctx=each): partial(self.guarded, each, batch)
-            for each in self.plan.ctxs
-            for batch in self.plan.batches
-        }
-        parts["latencies"] = partial(self.latencies, ctx)
-        for length in sorted({max(ctx // 4, 1), max(ctx // 2, 1), ctx}):
-            parts[f"cache at {length}"] = partial(self.with_and_without_cache, length)
-        for name, part in parts.items():
-            if time.perf_counter() > end:
+        yield from self.in_time(self.part)
+
+    def in_time(self, part: Callable[[str], Iterator[Figure]]) -> Iterator[Figure]:
+        """The parts one after another, each with its share of the time that is left."""
+        names = list(self.parts())
+        for index, name in enumerate(names):
+            left = self.end - time.perf_counter()
+            if left <= 0 and name != "weights":
                 note = f"not begun: the limit of {self.plan.limit:g} s was reached (--limit)"
                 yield Figure(name="left out", unit="seconds", what=name, note=note)
             else:
-                yield from part()
+                self.seconds = min(self.plan.seconds, max(left, 0) / (len(names) - index) / _GROUPS)
+                yield from part(name)
+
+    def parts(self) -> dict[str, Callable[[], Iterator[Figure]]]:
+        """What can run alone, by its name, the most telling first."""
+        ctx = min(self.plan.ctxs)
+        cells: dict[str, Callable[[], Iterator[Figure]]] = {
+            where(batch=batch, ctx=each): Cell(self, each, batch).figures
+            for each in self.plan.ctxs
+            for batch in self.plan.batches
+        }
+        lengths = sorted({max(ctx // 4, 1), max(ctx // 2, 1), ctx})
+        compared = {f"cache at {length}": partial(self.with_and_without_cache, length) for length in lengths}
+        first = next(iter(cells))
+        others = {name: part for name, part in cells.items() if name != first}
+        latencies = partial(self.latencies, ctx)
+        return {"weights": self.weights, first: cells[first], "latencies": latencies, **compared, **others}
+
+    def part(self, name: str) -> Iterator[Figure]:
+        """One of ``parts``."""
+        return self.parts()[name]()
 
     def dry(self) -> Iterator[Figure]:
         """Everything that is known without running: sums, peaks of fake tensors, times where there are rates."""
@@ -113,7 +133,7 @@ class Bench:
 
     def dry_cell(self, ctx: int, batch: int) -> Iterator[Figure]:
         """Peaks and times of one context and batch."""
-        for name, found in self.foretold(ctx, batch).items():
+        for name, found in foretold(self.plan, ctx, batch).items():
             what = where(batch=batch, ctx=ctx, backend=name)
             times = (
                 self.predictor.prefill(self.plan.model, batch=batch, ctx=ctx, backend=name),
@@ -131,6 +151,10 @@ class Bench:
             self.model = build(self.plan.model, device=self.device.name, dtype=self.plan.torch_dtype, backend=backend)
         return self.model
 
+    def forced(self, name: BackendName, step: Callable[[], object]) -> Callable[[], object]:
+        """``step`` with that attention backend."""
+        return forced(self.built().backend, name, step)
+
     # ---- counted, not timed -----------------------------------------------------------------------------------------
 
     def counts(self) -> Iterator[Figure]:
@@ -141,119 +165,22 @@ class Bench:
         decode = flops(self.plan.model, phase="decode", ctx=ctx, mask="exact", mla="absorbed")
         yield _work("decode", ctx, decode, counting.decode(meta, batch=1, ctx=ctx, source=None))
 
-    # ---- one batch and context --------------------------------------------------------------------------------------
+    def weights(self) -> Iterator[Figure]:
+        """Bytes of every parameter."""
+        predicted = weight_bytes(self.plan.model, self.plan.dtype)
+        measured = sum(parameter.nbytes for parameter in self.built().parameters())
+        yield Figure(name="weights", unit="bytes", predicted=predicted, measured=measured, exact=True)
 
-    def guarded(self, ctx: int, batch: int) -> Iterator[Figure]:
-        """A cell; out of memory is a figure that says so, and the next cell goes on."""
-        what = where(batch=batch, ctx=ctx)
-        peaks = self.foretold(ctx, batch)
-        cache = cache_bytes(self.plan.model, batch=batch, ctx=ctx + self.plan.new_tokens)
-        free, most = self.device.free_memory(), max((p for p, _ in peaks.values()), default=0)
-        if free is not None and cache + most > free:
-            note = f"does not fit: {cache + most:,} bytes of cache and activations, {free:,} free"
-            yield Figure(name="prefill", unit="seconds", what=what, note=note)
-            return
-        try:
-            yield from self.cell(ctx, batch, cache, peaks)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            yield self.exhausted(what, error)
-        except RuntimeError as error:
-            if "memory" not in str(error).lower():
-                raise
-            yield self.exhausted(what, error)
-
-    def exhausted(self, what: str, error: BaseException) -> Figure:
-        """The row of a cell that did not fit."""
-        gc.collect()
-        text = " ".join(str(error).split())[:120]
-        return Figure(name="prefill", unit="seconds", what=what, note=f"out of memory: {text}".rstrip(": "))
-
-    def foretold(self, ctx: int, batch: int) -> dict[str, tuple[int, int]]:
-        """Peaks of prefill and decode by backend; none where the passes look at values (experts)."""
-        found: dict[str, tuple[int, int]] = {}
-        for name in self.plan.backends_at(batch):
-            try:
-                with faked(self.plan.model, dtype=self.plan.torch_dtype, backend=Backend(name)) as built:
-                    found[name] = fake_peaks(built, batch=batch, ctx=ctx, more=self.plan.new_tokens)
-            except RequestError:
-                raise
-            except Exception:  # fake tensors refuse in many ways what depends on values
-                continue
-        return found
-
-    def cell(self, ctx: int, batch: int, cache: int, peaks: dict[str, tuple[int, int]]) -> Iterator[Figure]:
-        """Cache bytes, times, rates and peaks of one context and batch."""
-        plan = self.plan
-        runner = Runner(self.built(), batch=batch, ctx=ctx, more=plan.new_tokens, device=self.where)
-        what = where(batch=batch, ctx=ctx + plan.new_tokens)
-        measured = runner.cache.nbytes
-        yield Figure(name="cache", unit="bytes", what=what, predicted=cache, measured=measured, exact=True)
-        yield from self.prefills(runner, ctx, batch)
-        yield from self.decodes(runner, ctx, batch)
-        yield from self.peaks(runner, ctx, batch, peaks)
-
-    def prefills(self, runner: Runner, ctx: int, batch: int) -> Iterator[Figure]:
-        """The backends in turns."""
-        steps: dict[str, Callable[[], object]] = {
-            name: self.forced(name, runner.prefill) for name in self.plan.backends_at(batch)
-        }
-        for name, spread in in_turns(self.device, steps, seconds=self.plan.seconds).items():
-            predicted = self.predictor.prefill(self.plan.model, batch=batch, ctx=ctx, backend=name)
-            figure = timed_figure("prefill", where(batch=batch, ctx=ctx, backend=name), spread, predicted)
-            yield figure
-            yield rate_figure("prefill rate", figure.what, batch * ctx, figure)
-            work = flops(self.plan.model, phase="prefill", ctx=ctx, batch=batch, scan="recurrent").figures()
-            yield from self.share("MFU of prefill", figure, float(work["flops.matmul"]), PRODUCT)
-
-    def decodes(self, runner: Runner, ctx: int, batch: int) -> Iterator[Figure]:
-        """One token a row after the prompt; the first backend, which at one token all share."""
-        name = self.plan.backends[0]
-        self.forced(name, runner.prefill)()
-        steps = {"decode": self.forced(name, runner.decode)}
-        spread = in_turns(self.device, steps, seconds=self.plan.seconds)["decode"]
-        predicted = self.predictor.decode(self.plan.model, batch=batch, ctx=ctx)
-        figure = timed_figure("decode", where(batch=batch, ctx=ctx, backend=name), spread, predicted)
-        yield figure
-        yield rate_figure("decode rate", figure.what, batch, figure)
-        read = weight_bytes(self.plan.model, self.plan.dtype) + cache_bytes(self.plan.model, batch=batch, ctx=ctx)
-        yield from self.share("MBU of decode", figure, read, READ)
-
-    def share(self, name: str, figure: Figure, amount: float, ceiling: str) -> Iterator[Figure]:
-        """How much of a ceiling of this machine was reached: amount over time, over the ceiling."""
-        if ceiling in self.ceilings and figure.measured:
-            share = amount / figure.measured / self.ceilings[ceiling]
-            note = f"of {self.ceilings[ceiling]:,.0f} ({ceiling}), calibrated"
-            yield Figure(name=name, unit="ratio", what=figure.what, measured=share, note=note)
-
-    def peaks(self, runner: Runner, ctx: int, batch: int, foretold: dict[str, tuple[int, int]]) -> Iterator[Figure]:
-        """Peak memory beside weights and cache."""
-        exact = self.device.name == "cpu"
-        for name in self.plan.backends_at(batch):
-            for index, (phase, step) in enumerate((("prefill", runner.prefill), ("decode", runner.decode))):
-                measured = pass_peak(self.device, runner, self.forced(name, step))
-                predicted = foretold[name][index] if name in foretold else None
-                note = f"ran {', '.join(sorted(self.built().backend.ran))}"
-                yield Figure(
-                    name=f"{phase} peak",
-                    unit="bytes",
-                    what=where(batch=batch, ctx=ctx, backend=name),
-                    predicted=predicted,
-                    measured=measured,
-                    exact=exact,
-                    note=note,
-                )
-
-    def forced(self, name: BackendName, step: Callable[[], object]) -> Callable[[], object]:
-        """``step`` with that attention backend."""
-        backend = self.built().backend
-
-        def run() -> object:
-            if backend.name != name:
-                backend.name = name
-                backend.ran.clear()
-            return step()
-
-        return run
+    def shares(self, name: str, figure: Figure, amount: float, what: Literal["product", "read"]) -> Iterator[Figure]:
+        """How much of each ceiling was reached: amount over time, over the ceiling."""
+        for ceiling in self.ceilings:
+            most = ceiling.product if what == "product" else ceiling.read
+            if most and figure.measured:
+                unit = "FLOP/s of matrix products" if what == "product" else "bytes/s read"
+                own = name if ceiling is self.ceilings[0] else f"{name}, {ceiling.source}"
+                share = amount / figure.measured / most
+                note = f"of {most:,.0f} {unit}, {ceiling.source}"
+                yield Figure(name=own, unit="ratio", what=figure.what, measured=share, note=note)
 
     # ---- as a user meets it -----------------------------------------------------------------------------------------
 
@@ -262,7 +189,8 @@ class Bench:
         first, later = list[float](), list[float]()
         prompt = [0] * ctx
         self.built().backend.name = self.plan.backends[0]
-        for _ in range(_GENERATED):
+        end = time.perf_counter() + 2 * self.seconds + LATE
+        while not first or (len(first) < _TEXTS and time.perf_counter() < end):
             times = self.token_times(prompt)
             first.append(times[0])
             later += times[1:]
@@ -270,7 +198,7 @@ class Bench:
         prefill = self.predictor.prefill(self.plan.model, batch=1, ctx=ctx, backend=self.plan.backends[0])
         yield timed_figure("first token", what, spread_of(first), prefill)
         if later:
-            middle = ctx + len(later) // (2 * _GENERATED)
+            middle = ctx + len(later) // (2 * len(first))
             decode = self.predictor.decode(self.plan.model, batch=1, ctx=middle)
             yield timed_figure("next token", what, spread_of(later), decode)
 
@@ -287,10 +215,10 @@ class Bench:
     def with_and_without_cache(self, length: int) -> Iterator[Figure]:
         """One token after ``length`` others: keys and values kept, or everything read again."""
         name = self.plan.backends[0]
-        runner = Runner(self.built(), batch=1, ctx=length, more=self.plan.new_tokens, device=self.where)
+        runner = Runner(self.built(), batch=1, ctx=length, more=self.plan.new_tokens, device=self.device.name)
         self.forced(name, runner.prefill)()
         steps = {"with": self.forced(name, runner.decode), "without": self.forced(name, runner.without_cache)}
-        yield from self.compared(length, in_turns(self.device, steps, seconds=self.plan.seconds / 2))
+        yield from self.compared(length, in_turns(self.device, steps, seconds=self.seconds / 2))
 
     def compared(self, length: int, spreads: dict[str, Spread]) -> Iterator[Figure]:
         """Both ways at one length."""

@@ -19,6 +19,7 @@ from txcalc import architecture as arch
 from txcalc.configs import architecture_of
 from txcalc.errors import RequestError
 from txcalc.measure import kept, timing
+from txcalc.measure.bench import Ceiling
 from txcalc.measure.peaks import Runner
 from txcalc.measure.plan import DTYPES, WIDTHS, in_dtype
 from txcalc.measure.predictor import Calibration, decode_terms, fit, predicted, prefill_terms
@@ -163,6 +164,21 @@ def ceilings_of(device: Device, dtype: str, *, seconds: float, size: int) -> dic
     with torch.no_grad():
         spreads = timing.in_turns(device, {name: step for name, (_, step) in steps.items()}, seconds=seconds)
     return {name: work / spreads[name].p10 for name, (work, _) in steps.items()}
+
+
+def sheet_of(device: Device, dtype: str) -> Ceiling | None:
+    """The datasheet's dense rate and bandwidth, where it lists a device of exactly that name."""
+    from txcalc.hardware import reported
+
+    found = reported(str(device.properties().get("device", "")))
+    if found is None:
+        return None
+    try:
+        product: float | None = found.peak(dtype).flops_per_second
+    except RequestError:  # no such rate was read
+        product = None
+    bandwidth = found.figures.get("bandwidth_GBps")
+    return Ceiling(f"datasheet of {found.name}", product, bandwidth and bandwidth * 1e9)
 
 
 # ---- kept between runs ----------------------------------------------------------------------------------------------

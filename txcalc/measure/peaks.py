@@ -20,6 +20,7 @@ from txcalc.reference import Transformer, build
 from txcalc.reference.backends import Backend
 from txcalc.reference.cache import DecoderCache
 from txcalc.reference.device import Device, peak_of
+from txcalc.reference.graph import StepGraph
 
 
 class Runner:
@@ -42,6 +43,23 @@ class Runner:
             self.cache.lengths = [self.ctx] * self.batch
         return self._logits(self.token_B1, self.cache).argmax(-1)
 
+    def recorded(self, device: Device, *, compiled: bool) -> Callable[[], Tensor]:
+        """``decode`` as a step that is made once, by a graph of the device or by torch.compile, and played again.
+
+        Raises:
+            RequestError: the model's step cannot be recorded.
+        """
+        with torch.no_grad():
+            step = StepGraph(self.model, self.cache, Compiling(device) if compiled else device)
+
+        def run() -> Tensor:
+            if max(self.cache.lengths) >= self.cache.spec.ctx:
+                self.cache.lengths = [self.ctx] * self.batch
+            with torch.no_grad():
+                return step(self.token_B1).argmax(-1)
+
+        return run
+
     def without_cache(self) -> Tensor:
         """One more token by reading everything again."""
         return self._logits(self.ids_BT, None).argmax(-1)
@@ -58,6 +76,22 @@ class Runner:
         yield from (tensor for entry in self.cache.entries() for tensor in entry.tensors())
         yield from self.cache.constants.values()
         yield from (self.ids_BT, self.token_B1)
+
+
+class Compiling:
+    """A device whose way to record a step is torch.compile."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the device's."""
+        return getattr(self.device, name)
+
+    def capture(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """The step, compiled when it first runs."""
+        compiled: Callable[[], Any] = torch.compile(step)
+        return compiled
 
 
 def pass_peak(device: Device | None, runner: Runner, step: Callable[[], Any]) -> int:

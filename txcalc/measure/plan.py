@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -40,8 +40,10 @@ class Plan(Record):
     new_tokens: int = 32
     dtype: str = "fp32"
     seconds: float = 1.5  # for each group of timings
-    limit: float = 45.0  # seconds after which nothing new is begun
+    limit: float = 50.0  # seconds after which nothing new is begun
     compare_everywhere: bool = False  # every backend at every batch, not at the smallest only
+    graphs: bool = False  # decoding recorded once and played back, beside plain
+    compiled: bool = False  # decoding through torch.compile, beside plain
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -65,7 +67,10 @@ class Plan(Record):
 
 
 def default_dtype() -> str:
-    """bf16 where the processor multiplies it, else fp32."""
+    """bf16 where the processor multiplies it, else fp32; where it only emulates it, bf16 is many times slower."""
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if "avx2" in has:
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
     mkldnn = torch.ops.mkldnn
     known = hasattr(mkldnn, "_is_mkldnn_bf16_supported")
     return "bf16" if known and mkldnn._is_mkldnn_bf16_supported() else "fp32"

@@ -47,10 +47,15 @@ def spread_of(seconds: list[float]) -> Spread:
 
 
 def in_turns(
-    device: Device, steps: Mapping[str, Callable[[], Any]], *, seconds: float, least: int = LEAST_RUNS
+    device: Device,
+    steps: Mapping[str, Callable[[], Any]],
+    *,
+    seconds: float,
+    least: int = LEAST_RUNS,
+    warm: bool = False,
 ) -> dict[str, Spread]:
-    """Every step warmed up, then all of them in turns for about ``seconds``, each ``least`` times at the least."""
-    for step in steps.values():
+    """All steps in turns for about ``seconds``, each ``least`` times at the least; warmed up first, if not ``warm``."""
+    for step in () if warm else steps.values():
         warm_up(device, step, seconds=seconds / 4)
     times: dict[str, list[float]] = {name: [] for name in steps}
     end = time.perf_counter() + seconds

@@ -63,8 +63,7 @@ class Trainer:
 
 
 def training_figures(plan: Plan, device: Device, *, seq: int, recompute: Recompute) -> Iterator[Figure]:
-    """FLOPs, memory and time of a step at every batch of the plan; one that does not fit is a row that says so."""
-    yield from _work(plan, seq)
+    """Memory and time of a step at every batch of the plan; one that does not fit is a row that says so."""
     weights, backend = weight_bytes(plan.model, plan.dtype), plan.backends[0]
     for batch in plan.batches:
         what = where(batch=batch, ctx=seq, backend=backend)
@@ -99,8 +98,8 @@ def _cell(plan: Plan, device: Device, trainer: Trainer, what: str, predicted: tu
     yield Figure(name="optimizer", unit="bytes", what=what, predicted=states, measured=measured, exact=True)
 
 
-def _work(plan: Plan, seq: int) -> Iterator[Figure]:
-    """Forward and backward on the meta device."""
+def training_work(plan: Plan, seq: int) -> Iterator[Figure]:
+    """FLOPs of forward and backward, counted on the meta device."""
     figures = flops(plan.model, phase="train", seq=seq, scan="recurrent").figures()
     meta = build(plan.model, device="meta", dtype=plan.torch_dtype)
     counted = counting.forward_and_backward(meta, counting.Work(1, seq))

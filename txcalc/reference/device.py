@@ -49,6 +49,9 @@ class Device(Protocol):
     def free_memory(self) -> int | None:
         """Bytes that nobody uses."""
 
+    def release(self) -> None:
+        """Give back what is kept for later and held by nothing."""
+
     def capture(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """Record ``step`` once, and return what plays it back without launching it anew."""
 
@@ -107,6 +110,9 @@ class Cpu:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (ValueError, OSError, AttributeError):
             return None
+
+    def release(self) -> None:
+        """The system's allocator does as it likes."""
 
     def capture(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """There is no graph on CPU: the step itself."""
@@ -171,6 +177,10 @@ class Cuda:
     def free_memory(self) -> int:
         """Bytes that no process holds."""
         return int(torch.cuda.mem_get_info(self.index)[0])
+
+    def release(self) -> None:
+        """Cached blocks, which other processes could use."""
+        torch.cuda.empty_cache()
 
     def capture(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """A CUDA graph of ``step``: run three times aside first, as capture demands, then recorded once."""
