@@ -6,6 +6,7 @@ sublayers), ``blocks`` (how sublayers make a layer), ``model`` (how layers make 
 
 from txcalc.architecture.attention import (
     BlockIndexer,
+    ConvolvedHeads,
     CrossAttention,
     Differential,
     DynamicMask,
@@ -25,7 +26,7 @@ from txcalc.architecture.attention import (
 )
 from txcalc.architecture.blocks import Bottleneck, Branch, HyperConnection, Layer, Residual, StreamHead, Sublayer
 from txcalc.architecture.compressed import CompressedAttention, CompressedIndexer, Compressor
-from txcalc.architecture.feed_forward import FeedForward, LinearMap, MixtureOfExperts, Router
+from txcalc.architecture.feed_forward import FeedForward, LinearMap, MixtureOfExperts, Router, RouterNetwork
 from txcalc.architecture.model import (
     AttentionPooling,
     AudioEmbedding,
@@ -91,6 +92,7 @@ __all__ = [
     "CompressedIndexer",
     "Compressor",
     "Connector",
+    "ConvolvedHeads",
     "CountedPart",
     "CrossAttention",
     "Cycles",
@@ -146,6 +148,7 @@ __all__ = [
     "RopeScaling",
     "Rotary",
     "Router",
+    "RouterNetwork",
     "SelfAttention",
     "ShortConvolution",
     "Similarity",

@@ -145,6 +145,18 @@ class DynamicMask(Record):
     bias: bool = False
 
 
+class ConvolvedHeads(Record):
+    """Compressed convolutional attention's queries and keys (ZAYA, arXiv 2510.04476): mixed over the last few tokens.
+
+    A filter of ``depthwise`` taps for each channel, then one of ``grouped`` taps over all channels of its head, both
+    with biases, and what they were made of added. Keys are multiplied by a learned number for each of their heads. Half
+    of the value channels are those of the token before.
+    """
+
+    depthwise: int
+    grouped: int
+
+
 class ExpertHeads(Record):
     """Query and output projections that are experts, chosen token by token (JetMoE, arXiv 2404.07413, section 2.2).
 
@@ -217,6 +229,7 @@ class SelfAttention(Record):
     differential: Differential | None = None
     joins_source: bool = False  # an encoder's output passes the keys' and values' matrices too, one softmax (T5Gemma 2)
     value_scale: float = 1.0  # constant multiplier of the values (MiMo-V2)
+    convolved: ConvolvedHeads | None = None
     expert_heads: ExpertHeads | None = None  # then the query heads are those of the chosen ones
     block_indexer: BlockIndexer | None = None
     dynamic_mask: DynamicMask | None = None

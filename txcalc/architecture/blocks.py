@@ -103,6 +103,7 @@ class Residual(Record):
     residual: bool = True
     skip_scale: float = 1.0
     aside: bool = False  # see above
+    affine: bool = False  # x and what is added have a learned shift and scale by channel each (ZAYA)
     learned_skip: bool = False  # that x is multiplied by a learned vector (Doge)
     streams: HyperConnection | None = None
     depth: DepthAttention | None = None  # what is read in place of x

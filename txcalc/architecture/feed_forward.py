@@ -45,6 +45,17 @@ class LinearMap(Record):
     hidden_size: int
 
 
+class RouterNetwork(Record):
+    """What a router does before its matrix: to ``size`` channels, a norm, and two layers of those (ZAYA).
+
+    ``carries``: the channels of the layer before are added, each times a learned number.
+    """
+
+    size: int
+    norm_eps: float
+    carries: bool
+
+
 class Router(Record):
     """How a token picks its experts: [hidden_size] -> [num_experts + zero_experts].
 
@@ -70,6 +81,7 @@ class Router(Record):
     given: bool = False  # the input says which, and there is nothing to score (X-MOD: its language)
     product_keys: bool = False  # an expert is a pair of sqrt(num_experts) keys, each half scored apart (Doge)
     zero_experts: int = 0
+    network: RouterNetwork | None = None
     input_norm: Norm | None = None  # what the router reads, normed for it alone (Gemma 4)
     input_scale: float = 1.0
     expert_scale: bool = False  # a learned factor of each expert's weight, after the choice (Gemma 4)

@@ -55,6 +55,7 @@ class TokenEmbedding(Record):
     other_types: int = 0  # rows of one more table, by task (ERNIE) or language (XLM)
     tables: tuple[InputTable, ...] = ()  # what else a token has rows for: places on a page (LayoutLM), a cell (TAPAS)
     neighbours: bool = False  # the projection reads the rows of the tokens before and after too (MobileBERT)
+    affine: bool = False  # a learned shift and scale by channel (ZAYA)
     norm: Norm | None = None
     projection: Projection | None = None  # where embedding_size is not hidden_size (ALBERT, ELECTRA, OPT-350m)
     per_layer: PerLayerTable | None = None  # inputs of each layer's own (Gemma 3n)

@@ -64,6 +64,7 @@ _MODULES: Final = {
     "longcat": "longcat_flash",
     "minimax": "minimax",
     "jetmoe": "jetmoe",
+    "zaya": "zaya",
     "lfm3": "lfm3",
     "zamba": "zamba zamba2",
     "hrm_text": "hrm_text",

@@ -174,9 +174,10 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
         case RelativeAttention():
             channels = 2 * symbol("K", sublayer.num_key_value_heads) * symbol("H", sublayer.head_dim)
             return StateShape(name="keys and values", state=exact(0), window=channels * _taps(sublayer.conv_kernel))
+        case SelfAttention():
+            return _convolved(sublayer)
         case (
-            SelfAttention()
-            | CrossAttention()
+            CrossAttention()
             | LatentAttention()
             | FeedForward()
             | LinearMap()
@@ -187,6 +188,16 @@ def state_of(sublayer: Sublayer) -> StateShape | None:
             | LowRankResidual()
         ):
             return None
+
+
+def _convolved(a: SelfAttention) -> StateShape | None:
+    """Inputs of the two filters, and the half of the last token's values that the next one takes."""
+    if a.convolved is None:
+        return None
+    K, H = symbol("K", a.num_key_value_heads), symbol("H", a.head_dim)
+    taps = symbol("depthwise_taps", a.convolved.depthwise) - 1 + (symbol("grouped_taps", a.convolved.grouped) - 1)
+    window = (symbol("N", a.num_attention_heads) + K) * H * taps + K * H // 2
+    return StateShape(name="convolved heads", state=exact(0), window=window)
 
 
 def state_of_branch(branch: Branch) -> StateShape | None:

@@ -22,7 +22,7 @@ from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.letters import head_widths
 from txcalc.formulas.params_blocks import groups_of, heads_out, value_width
 from txcalc.formulas.params_latent import BLOCK_INDEXER, INDEXER, LATENT
-from txcalc.formulas.params_sublayers import ATTENTION, CROSS
+from txcalc.formulas.params_sublayers import ATTENTION, CONVOLVED, CROSS
 from txcalc.formulas.score_pairs import halved, score_pairs
 from txcalc.result import Node, leaf, times, total
 
@@ -64,6 +64,7 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         blocks_flops("k_proj", work.rows, D, K * H, groups.k) if own_kv else None,
         blocks_flops("v_proj", work.rows, value_width(a, D), K * Hv, groups.v) if own_kv and not a.k_equals_v else None,
         span_convolution_flops(a, work, D, N * H),
+        _convolved(a, work, N, K, H),
         _gate(a, work, D, N, Hv),
         _block_indexer(a, work, D, pairs, half=half),
         _dynamic_mask(a, work, Hv),
@@ -90,6 +91,19 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
 
 def _output(a: SelfAttention, D: Expression) -> Expression:
     return D if a.out_size is None else symbol("out_size", a.out_size)
+
+
+def _convolved(a: SelfAttention, work: Work, N: Expression, K: Expression, H: Expression) -> Node | None:
+    """Filters over the last tokens, padded at the front: the first gives the second what it needs of earlier ones."""
+    if a.convolved is None:
+        return None
+    first, second = symbol("depthwise_taps", a.convolved.depthwise), symbol("grouped_taps", a.convolved.grouped)
+    channels = (N + K) * H
+    parts = [
+        leaf("conv", "FLOPs", 2 * work.B * (work.T + (second - 1)) * channels * first),
+        leaf("grouped_conv", "FLOPs", 2 * work.rows * channels * H * second),
+    ]
+    return total("convolved_heads", "FLOPs", parts, source=CONVOLVED)
 
 
 def _adapters(a: SelfAttention, work: Work, D: Expression) -> Node | None:

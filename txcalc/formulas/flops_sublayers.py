@@ -38,7 +38,7 @@ from txcalc.formulas.flops_recurrent import (
 )
 from txcalc.formulas.flops_side import low_rank_flops, per_layer_input_flops
 from txcalc.formulas.flops_work import Work, linear_flops
-from txcalc.formulas.params_sublayers import FEED_FORWARD, MIXTURE, router_outputs
+from txcalc.formulas.params_experts import FEED_FORWARD, MIXTURE, router_outputs
 from txcalc.formulas.relative_attention import relative_attention_flops
 from txcalc.result import Node, times, total
 
@@ -114,7 +114,7 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
     zero = m.router.zero_experts
     visited = E if work.moe == "all_experts" else symbol("num_experts_per_tok", m.num_experts_per_tok)
     parts = [
-        linear_flops("router", work.rows, D, router_outputs(m)) if not m.router.given else None,
+        _router(m, work, D) if not m.router.given else None,
         *_latent_projections(m, work),
         times("experts", "FLOPs", visited, [feed_forward_flops(m.expert, work, "expert")]),
         feed_forward_flops(m.shared_expert, work, "shared_expert") if m.shared_expert else None,
@@ -129,6 +129,19 @@ def _mixture(m: MixtureOfExperts, work: Work) -> Node:
         basis="estimated" if estimated else "exact",
         reason=_ZERO_EXPERTS if estimated else "",
     )
+
+
+def _router(m: MixtureOfExperts, work: Work, D: Expression) -> Node:
+    network = m.router.network
+    if network is None:
+        return linear_flops("router", work.rows, D, router_outputs(m))
+    r = symbol("router_hidden_size", network.size)
+    parts = [
+        linear_flops("down_proj", work.rows, D, r),
+        linear_flops("layers", work.rows, r, 2 * r),
+        linear_flops("out_proj", work.rows, r, router_outputs(m)),
+    ]
+    return total("router", "FLOPs", parts)
 
 
 def _latent_projections(m: MixtureOfExperts, work: Work) -> list[Node]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from txcalc.architecture import Layer, MixtureOfExperts
-from txcalc.formulas.params_sublayers import expert_params, sublayer_params
+from txcalc.formulas.params_experts import expert_params
+from txcalc.formulas.params_sublayers import sublayer_params
 from txcalc.formulas.weights import matrix_of
 from txcalc.result import Node
 

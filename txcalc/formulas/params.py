@@ -27,6 +27,7 @@ from txcalc.architecture import (
 )
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.params_blocks import bottleneck_params
+from txcalc.formulas.params_experts import adapter_params, attention_expert_params, expert_params
 from txcalc.formulas.params_inputs import embedding_params, projection_params
 from txcalc.formulas.params_parts import linear, norm_params
 from txcalc.formulas.params_side import (
@@ -36,7 +37,7 @@ from txcalc.formulas.params_side import (
     unused_params,
 )
 from txcalc.formulas.params_streams import depth_params, hyper_params
-from txcalc.formulas.params_sublayers import adapter_params, attention_expert_params, expert_params, sublayer_params
+from txcalc.formulas.params_sublayers import sublayer_params
 from txcalc.result import Node, leaf, times, total
 
 SOURCE = "derived: the elements of every tensor, [rows, columns] being rows * columns"
@@ -232,9 +233,10 @@ def _step_params(step: Residual) -> list[Node]:
     branches = [node for branch in step.branches for node in _branch_params(branch)]
     after = [norm_params("output_norm", step.norm_out), norm_params("post_norm", step.norm_after)]
     skip = leaf("skip", "parameters", symbol("D", _width(step))) if step.learned_skip else None
+    affine = leaf("scales and shifts", "parameters", 4 * symbol("D", _width(step))) if step.affine else None
     return [
         node
-        for node in (*shared, *branches, *after, skip, hyper_params(step.streams), depth_params(step.depth))
+        for node in (*shared, *branches, *after, skip, affine, hyper_params(step.streams), depth_params(step.depth))
         if node is not None
     ]
 

@@ -70,7 +70,9 @@ def _position_table(positions: object) -> Node | None:
 
 
 def _token_rest(embedding: TokenEmbedding) -> list[Node | None]:
+    affine = leaf("scale and shift", "parameters", 2 * symbol("D", embedding.embedding_size))
     return [
+        affine if embedding.affine else None,
         norm_params("norm", embedding.norm),
         projection_params("projection", embedding.projection),
         per_layer_projection_params(embedding.per_layer, embedding.embedding_size) if embedding.per_layer else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isqrt
 from typing import Final
 
 from txcalc.architecture import (
@@ -41,23 +40,18 @@ from txcalc.formulas.params_blocks import (
     value_width,
 )
 from txcalc.formulas.params_compressed import compressed_attention_params
+from txcalc.formulas.params_experts import expert_heads_params, feed_forward_params, mixture_params
 from txcalc.formulas.params_latent import chooser_params, latent_attention_params
 from txcalc.formulas.params_parts import linear, norm_params
 from txcalc.formulas.params_side import side_params
 from txcalc.formulas.relative_attention import relative_attention_params
-from txcalc.result import Node, leaf, times, total
+from txcalc.result import Node, leaf, total
 
 # Where each part is defined; the counts are derived from the shapes of its matrices.
 ATTENTION: Final = (
     "Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2; grouped heads: Ainslie et al. 2023 (arXiv 2305.13245)"
 )
 CROSS: Final = "Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.3: keys and values from the encoder"
-FEED_FORWARD: Final = (
-    "Vaswani et al. 2017 (arXiv 1706.03762), section 3.3; gated: Shazeer 2020 (arXiv 2002.05202), equation 6"
-)
-MIXTURE: Final = (
-    "Shazeer et al. 2017 (arXiv 1701.06538); shared experts: Dai et al. 2024 (arXiv 2401.06066), section 3.2"
-)
 MAMBA: Final = "Gu and Dao 2023 (arXiv 2312.00752), section 3"
 MAMBA2: Final = "Dao and Gu 2024 (arXiv 2405.21060), section 7"
 DELTA: Final = "Yang et al. 2024 (arXiv 2412.06464), section 3.3; per-channel decay: Kimi Linear (arXiv 2510.26692)"
@@ -66,6 +60,7 @@ LINEAR_ATTENTION: Final = (
 )
 GRIFFIN: Final = "Griffin (De et al. 2024, arXiv 2402.19427), section 2.4; gates are block-diagonal, one block a head"
 CONVOLUTION: Final = "He et al. 2021 (arXiv 2006.03654), section 4: a convolution beside the first layer"
+CONVOLVED: Final = "Figliolia et al. 2025 (arXiv 2510.04476), section 3"
 LFM2: Final = "LFM2 technical report, section 2"
 
 
@@ -88,7 +83,7 @@ def sublayer_params(sublayer: Sublayer) -> Node:
             D = symbol("D", sublayer.hidden_size)
             return linear("linear", D, D, bias=False)
         case MixtureOfExperts():
-            return _mixture(sublayer)
+            return mixture_params(sublayer)
         case Mamba():
             return _mamba(sublayer)
         case Mamba2():
@@ -123,7 +118,7 @@ def _self_attention(a: SelfAttention) -> Node:
         blocks("v_proj", value_width(a, D), K * Hv, groups.v, bias=a.v_bias) if own_kv and not a.k_equals_v else None,
         blocks("o_proj", heads_out(a, N * Hv), _output(a, D), groups.o, bias=a.o_bias) if not a.expert_heads else None,
         span_convolution_params(a, D, N * H),
-        _expert_heads(a, D),
+        expert_heads_params(a, D),
         _gate(a),
         _qk_norm(a.qk_norm, N, K if own_kv else None, H),
         norm_params("out_norm", a.out_norm),
@@ -133,6 +128,7 @@ def _self_attention(a: SelfAttention) -> Node:
         leaf("summary_norm", "parameters", 1 * D) if a.transient_global else None,
         _distance_scores(a, D, N),
         *chooser_params(a, D, K, H),
+        _convolved(a, N, K, H),
         leaf("global_norm", "parameters", 2 * D) if a.global_stream else None,
         _position_params(a),
     ]
@@ -143,37 +139,16 @@ def _output(a: SelfAttention, D: Expression) -> Expression:
     return D if a.out_size is None else symbol("out_size", a.out_size)
 
 
-def adapter_params(sublayer: Sublayer) -> Node | None:
-    """Two narrow matrices beside each that others share: they stay each layer's own (Zamba 2, arXiv 2411.15242)."""
-    match sublayer:
-        case SelfAttention(adapter_rank=int(rank), hidden_size=size):
-            D, r = symbol("D", size), symbol("adapter_rank", rank)
-            return leaf("adapters", "parameters", 3 * (D * r + r * D))
-        case FeedForward(adapter_rank=int(rank), hidden_size=size, intermediate_size=inner):
-            D, F, r = symbol("D", size), symbol("F", inner), symbol("adapter_rank", rank)
-            return leaf("adapters", "parameters", D * r + r * (2 * F))
-        case _:
-            return None
-
-
-def attention_expert_params(a: SelfAttention) -> Node:
-    """One expert of an attention whose query heads are chosen."""
-    D, K = symbol("D", a.hidden_size), symbol("K", a.num_key_value_heads)
-    H, Hv = head_widths(a.head_dim, a.v_head_dim)
-    parts = [linear("q_proj", D, K * H, bias=False), linear("o_proj", K * Hv, D, bias=False)]
-    return total("expert", "parameters", parts)
-
-
-def _expert_heads(a: SelfAttention, D: Expression) -> Node | None:
-    if a.expert_heads is None:
+def _convolved(a: SelfAttention, N: Expression, K: Expression, H: Expression) -> Node | None:
+    if a.convolved is None:
         return None
-    E = symbol("E", a.expert_heads.num_experts)
+    channels, taps = (N + K) * H, symbol("grouped_taps", a.convolved.grouped)
     parts = [
-        linear("router", D, E, bias=False),
-        times("experts", "parameters", E, [attention_expert_params(a)]),
-        leaf("out_bias", "parameters", 1 * D),
+        _convolution(channels, a.convolved.depthwise, bias=True),
+        leaf("grouped_conv", "parameters", channels * H * taps + channels),
+        leaf("key_scale", "parameters", 1 * K),
     ]
-    return total("expert_heads", "parameters", parts, source=MIXTURE)
+    return total("convolved_heads", "parameters", parts, source=CONVOLVED)
 
 
 def _gate(a: SelfAttention) -> Node | None:
@@ -248,66 +223,6 @@ def _cross_attention(a: CrossAttention) -> Node:
         _qk_norm(a.qk_norm, N, K, H),
     ]
     return total("cross_attention", "parameters", parts, source=CROSS)
-
-
-# ---- feed-forward ---------------------------------------------------------------------------------------------------
-
-
-def feed_forward_params(f: FeedForward, name: str = "feed_forward") -> Node:
-    """Two matrices, or three with a gate."""
-    D, F = symbol("D", f.hidden_size), symbol("F", f.intermediate_size)
-    parts = [
-        linear("gate_proj", D, F, bias=f.up_bias) if f.gated else None,
-        blocks("up_proj", D, F, f.up_groups, bias=f.up_bias),
-        blocks("down_proj", F, D, f.down_groups, bias=f.down_bias),
-        norm_params("norm", f.norm),
-        leaf("output_scale", "parameters", 1) if f.output_scale else None,
-        leaf("xielu", "parameters", 2) if f.activation == "xielu" else None,
-    ]
-    return total(name, "parameters", parts, source=FEED_FORWARD)
-
-
-def expert_params(m: MixtureOfExperts) -> Node:
-    """One routed expert."""
-    return feed_forward_params(m.expert, "expert")
-
-
-def _mixture(m: MixtureOfExperts) -> Node:
-    D, E = symbol("D", m.hidden_size), symbol("E", m.num_experts)
-    parts = [
-        linear("router", D, router_outputs(m), bias=m.router.bias) if not m.router.given else None,
-        norm_params("router_norm", m.router.input_norm),
-        leaf("expert_scale", "parameters", 1 * E) if m.router.expert_scale else None,
-        norm_params("expert_norm", m.expert_norm),
-        leaf("correction_bias", "parameters", 1 * E) if m.router.correction_bias_stored else None,
-        leaf("router_scale", "parameters", 1) if m.router.learned_scale else None,
-        *_latent_projections(m, D),
-        times("experts", "parameters", E, [expert_params(m)]),
-        feed_forward_params(m.shared_expert, "shared_expert") if m.shared_expert else None,
-        leaf("shared_expert_gate", "parameters", 1 * D) if m.shared_expert_gate else None,
-        leaf("out_bias", "parameters", 1 * D) if m.out_bias else None,
-    ]
-    return total("mixture_of_experts", "parameters", parts, source=MIXTURE)
-
-
-def router_outputs(m: MixtureOfExperts) -> Expression:
-    """Scores a router gives for a token: one an expert, or one a key of each half (Doge)."""
-    E = symbol("E", m.num_experts)
-    if m.router.product_keys:
-        return 2 * symbol("num_keys", isqrt(m.num_experts))
-    if m.router.scored_shared:
-        return E + symbol("n_shared_experts", m.router.scored_shared)
-    return E + symbol("zero_experts", m.router.zero_experts) if m.router.zero_experts else E
-
-
-def _latent_projections(m: MixtureOfExperts, D: Expression) -> list[Node]:
-    if m.latent_size is None:
-        return []
-    latent = symbol("latent_size", m.latent_size)
-    return [
-        linear("latent_down_proj", D, latent, bias=m.latent_bias),
-        linear("latent_up_proj", latent, D, bias=m.latent_bias),
-    ]
 
 
 # ---- recurrent mixers -----------------------------------------------------------------------------------------------

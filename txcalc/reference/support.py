@@ -18,6 +18,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "joins_source": "attention over an encoder's output and its own tokens at once (T5Gemma 2)",
         "future_streams": "ProphetNet's prediction streams",
         "expert_heads": "attention heads that are experts (JetMoE)",
+        "convolved": "queries and keys mixed over tokens (ZAYA)",
         "groups": "block-diagonal projections (SqueezeBERT)",
         "span_convolution": "convolutions beside attention (ConvBERT)",
         "value_size": "values of another width than queries (MobileBERT)",
@@ -27,7 +28,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "down_groups": "block-diagonal matrices (SqueezeBERT, ConvBERT)",
     },
     arch.Layer: {"bottleneck": "layers narrower than the stream (MobileBERT)"},
-    arch.Residual: {"aside": "blocks beside the stream (Zamba)"},
+    arch.Residual: {"aside": "blocks beside the stream (Zamba)", "affine": "scaled and shifted streams (ZAYA)"},
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
         "prompt_tokens": "a learned prompt before every text (CPM-Ant)",

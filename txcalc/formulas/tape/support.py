@@ -51,6 +51,7 @@ def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
     found += ["gated branches and learned skips"] if _gated(layer) else []
     found += ["convolved outputs"] if any(branch.out_conv for branch in branches) else []
     found += ["reading from earlier depths"] if any(step.depth for step in layer.steps) else []
+    found += ["scaled and shifted streams"] if any(step.affine for step in layer.steps) else []
     found += ["blocks beside the stream"] if any(step.aside for step in layer.steps) else []
     found += ["several residual streams"] if any(step.streams for step in layer.steps) else []
     found += ["several streams a token"] if layer.altup else []
@@ -128,6 +129,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "streams that predict tokens ahead"
     if a.groups is not None or a.span_convolution is not None or a.value_size is not None:
         yield "grouped projections and convolutions beside attention"
+    if a.convolved is not None:
+        yield "convolved heads"
     if a.expert_heads is not None:
         yield "heads that are experts"
     if a.block_indexer is not None or a.dynamic_mask is not None:
@@ -177,6 +180,8 @@ def _mixture(m: MixtureOfExperts) -> Iterator[str]:
     yield from _feed_forward(m.expert)
     if m.latent_size is not None:
         yield "experts in a width of their own"
+    if m.router.network is not None:
+        yield "routers of several layers"
     if m.out_bias:
         yield "biases on the sum of experts"
     if m.router.scored_shared or m.router.learned_scale:
