@@ -100,6 +100,7 @@ _MODULES: Final = {
     "modernbert": "modernbert modernbert-decoder eurobert",
     "bert_kin": "ernie megatron-bert bert-generation mpnet fnet esm",
     "narrow_encoders": "convbert mobilebert squeezebert",
+    "bert_inputs": "xmod roc_bert luke layoutlm tapas",
     "deberta": "deberta deberta-v2",
     "distilbert": "distilbert",
     "t5": "t5",
