@@ -115,11 +115,36 @@ def test_names_of_nothing(packed: PackedStore) -> None:
     assert YamlStore(str(ROOT / "model_cards")).get("no such model") is None
 
 
+def test_a_card_is_found_without_parsing_the_others(packed: PackedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    real = json.loads
+
+    def loads(text: bytes) -> Any:
+        parsed.append(len(text))
+        return real(text)
+
+    monkeypatch.setattr("txcalc.cards.store.json.loads", loads)
+    assert packed.get("Meta-Llama-3-8B") == find("llama3-8b")
+    assert len(parsed) == 2  # its line of the index, and its own
+    assert sum(parsed) < 3000
+    assert packed.get("llama3-8b\n") == find("llama3-8b")  # no name reaches into another line
+    assert packed.get('gpt2":') == packed.get("gpt2")
+
+
+def test_a_hit_by_file_name_lists_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = directory_of(tmp_path / "cards", one="[]", two="[]")
+    monkeypatch.setattr("txcalc.cards.store.os.listdir", lambda _: pytest.fail("listed"))
+    assert cards.get("one") is not None
+    monkeypatch.undo()
+    assert cards.get("ONE") == cards.get("o.n.e") == cards.get("one")
+    assert cards.get("../cards/one") is None
+
+
 @pytest.mark.usefixtures("_fresh")
 def test_a_checkout_never_reads_a_packed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "txcalc"
     package.mkdir()
-    (package / store.PACKED_NAME).write_text('{"cards": {}, "index": {}}')
+    (package / store.PACKED_NAME).write_text(pack([]))
     monkeypatch.setattr(store, "_PACKAGE", str(package))
     assert isinstance(store.shipped(), PackedStore)
     store.shipped.cache_clear()
@@ -132,10 +157,12 @@ def test_a_checkout_never_reads_a_packed_file(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.usefixtures("_fresh")
 def test_an_installation_without_its_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = YamlStore(str(ROOT / "model_cards"))
+    whole = pack(map(checkout.card, ["gpt2", "llama3-8b"]))
     monkeypatch.setattr(store, "_PACKAGE", str(tmp_path))
     with refused("has no model cards", hint="install it again"):
         find("llama3-8b")
-    for content in ("", "[]", '{"cards": {}}', "{" * 10):
+    for content in ("", "[]", '{"cards": {}}', "{" * 10, whole[:-9], whole[9:], whole.replace('","', '",')):
         (tmp_path / store.PACKED_NAME).write_text(content)
         with refused("cannot be read", hint="install it again"):
             find("llama3-8b")

@@ -1,6 +1,7 @@
 """Where cards are kept: ``model_cards/*.yaml`` in a checkout, one ready-made JSON file in a wheel.
 
 Reading YAML costs more than the rest of a command, so a wheel carries all cards as JSON with the index of their names.
+Each entry is one line of that file, so that finding one card parses two lines, however many cards there are.
 A checkout always reads its YAML files: there is no JSON that could be out of date.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -19,6 +21,10 @@ from txcalc.errors import ModelError
 
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKED_NAME: Final = "model_cards.json"
+_OPENING: Final = b'{"index":{\n'
+_BETWEEN: Final = '\n},"cards":{\n'
+_CLOSING: Final = b"\n}}\n"
+_FILE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _AGAIN: Final = "install it again: pip install --force-reinstall txcalc"
 
 
@@ -44,7 +50,7 @@ class YamlStore:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._cards: dict[str, Card] = {}
-        self._stems = {key_of(name): name for name in self.names()}
+        self._stems: dict[str, str] | None = None
         self._index: dict[str, str] | None = None
 
     def names(self) -> list[str]:
@@ -57,9 +63,13 @@ class YamlStore:
 
     def get(self, name: str) -> Card | None:
         """The card of that name or alias: by its file's name first, so that one file is read, not all."""
+        if _FILE_NAME.fullmatch(name) and os.path.isfile(self.path(name)):
+            return self.card(name)
+        if self._stems is None:
+            self._stems = {key_of(stem): stem for stem in self.names()}
         key = key_of(name)
-        stem = self._stems.get(key) or self.index().get(key)
-        return self.card(stem) if stem else None
+        found = self._stems.get(key) or self.index().get(key)
+        return self.card(found) if found else None
 
     def index(self) -> dict[str, str]:
         """From comparable names to card names; reads every file, once."""
@@ -83,41 +93,70 @@ class YamlStore:
 
 
 class PackedStore:
-    """The JSON file that a wheel carries."""
+    """The JSON file that a wheel carries, as ``pack`` writes it: only the lines that are asked for are parsed."""
 
     def __init__(self, path: str) -> None:
         try:
-            with open(path, encoding="utf-8") as file:
-                packed = json.load(file)
-            self._cards: dict[str, dict[str, Any]] = packed["cards"]
-            self._index: dict[str, str] = packed["index"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ModelError("the model cards of this installation of txcalc cannot be read", _AGAIN) from None
+            with open(path, "rb") as file:
+                self._packed = file.read()
+        except OSError:
+            raise _unreadable() from None
+        if not (self._packed.startswith(_OPENING) and self._packed.endswith(_CLOSING)):
+            raise _unreadable()
+        self._whole: dict[str, dict[str, Any]] | None = None
 
     def get(self, name: str) -> Card | None:
         """The card of that name or alias."""
-        found = self._index.get(key_of(name))
+        found = self._entry(key_of(name), '"')
         return self.card(found) if found else None
 
     def names(self) -> list[str]:
         """The name of every card, sorted."""
-        return list(self._cards)
+        return list(self._all()["cards"])
 
     def card(self, name: str) -> Card:
         """The card of exactly that name."""
-        return card_from(self._cards[name], name)
+        return card_from(self._entry(name, "{"), name)
 
     def index(self) -> dict[str, str]:
         """From comparable names to card names."""
-        return self._index
+        return self._all()["index"]
+
+    def _entry(self, key: str, begins: str) -> Any:
+        """The value of ``key`` whose text begins so: a name of the index with a quote, a card with a brace."""
+        start = f"\n{json.dumps(key)}:"
+        at = self._packed.find(f"{start}{begins}".encode())
+        if at < 0:
+            return None
+        line = self._packed[at + len(start) : self._packed.index(b"\n", at + 1)]
+        try:
+            return json.loads(line.rstrip(b","))
+        except ValueError:
+            raise _unreadable() from None
+
+    def _all(self) -> dict[str, dict[str, Any]]:
+        if self._whole is None:
+            try:
+                self._whole = json.loads(self._packed)
+            except ValueError:
+                raise _unreadable() from None
+        return self._whole
+
+
+def _unreadable() -> ModelError:
+    return ModelError("the model cards of this installation of txcalc cannot be read", _AGAIN)
 
 
 def pack(cards: Iterable[Card]) -> str:
-    """The text of a wheel's JSON file, the same for the same cards."""
+    """The text of a wheel's JSON file, the same for the same cards: an entry of the index, and a card, is one line."""
     listed = sorted(cards, key=lambda card: card.name)
     index = index_of({card.name: card.aliases for card in listed})
-    packed = {"cards": {card.name: plain(card) for card in listed}, "index": dict(sorted(index.items()))}
-    return json.dumps(packed, separators=(",", ":"), ensure_ascii=True)
+    by_name = {card.name: plain(card) for card in listed}
+    return f"{_OPENING.decode()}{_lines(dict(sorted(index.items())))}{_BETWEEN}{_lines(by_name)}{_CLOSING.decode()}"
+
+
+def _lines(entries: dict[str, Any]) -> str:
+    return ",\n".join(f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in entries.items())
 
 
 def checkout_directory() -> str | None:
