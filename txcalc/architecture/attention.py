@@ -190,6 +190,17 @@ class SpanConvolution(Record):
     kernel: int
 
 
+class Landmarks(Record):
+    """Nystrom attention (Xiong et al. 2021, arXiv 2102.03902, section 3): queries meet ``count`` means of keys.
+
+    A sequence of ``length`` tokens is cut into as many segments, whose mean queries and keys are its landmarks; their
+    own softmax map is inverted by six rounds of matrix products.
+    """
+
+    count: int
+    length: int
+
+
 class SelfAttention(Record):
     """Softmax attention of a sequence over itself: MHA, GQA (K < N) and MQA (K = 1) alike."""
 
@@ -235,6 +246,12 @@ class SelfAttention(Record):
     dynamic_mask: DynamicMask | None = None
     groups: GroupedProjections | None = None
     span_convolution: SpanConvolution | None = None
+    landmarks: Landmarks | None = None
+    value_conv: int | None = None  # and a depthwise convolution of the values is added, a filter of so many taps a head
+    # In place of the softmax: a power of the angle between query and key, or hashes that stand for it (YOSO); blocks of
+    # tokens as means, the highest of them looked at closer (MRA).
+    weighting: Literal["softmax", "angle", "hashes", "resolutions"] = "softmax"
+    exclusive: bool = False  # an output gives up what lies along its own value, by a learned number a head (NeoMME)
     value_size: int | None = None  # what values are made of, where it is not hidden_size (MobileBERT)
 
 

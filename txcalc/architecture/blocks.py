@@ -105,6 +105,7 @@ class Residual(Record):
     aside: bool = False  # see above
     affine: bool = False  # x and what is added have a learned shift and scale by channel each (ZAYA)
     learned_skip: bool = False  # that x is multiplied by a learned vector (Doge)
+    mixes_input: bool = False  # what is read is x and the embedded tokens, each times a learned number (NeoMME)
     streams: HyperConnection | None = None
     depth: DepthAttention | None = None  # what is read in place of x
 

@@ -204,6 +204,8 @@ class HeadTransform(Record):
 
     dense: Projection
     norm: Norm | None = None
+    second: Projection | None = None  # a further projection and activation between both (UltraBERT)
+    tied: bool = False  # the dense matrix is the transpose of the embedding's projection, stored there (NeoMME)
 
 
 class Head(Record):

@@ -101,6 +101,8 @@ _MODULES: Final = {
     "bert_kin": "ernie megatron-bert bert-generation mpnet fnet esm",
     "narrow_encoders": "convbert mobilebert squeezebert",
     "bert_inputs": "xmod roc_bert luke layoutlm tapas",
+    "approximate_encoders": "nystromformer yoso mra",
+    "new_encoders": "esmc ultrabert",
     "deberta": "deberta deberta-v2",
     "distilbert": "distilbert",
     "t5": "t5",

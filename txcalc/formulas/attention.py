@@ -86,7 +86,7 @@ def attention(
     """
     require_positive(ctx=ctx, batch=batch, window=window, source_ctx=source_ctx)
     asked = asked_pass(model, ctx=ctx, batch=batch, backend=backend)
-    if any(isinstance(each, CompressedAttention | RelativeAttention) for each in _sublayers(model)):
+    if any(_untold(each) for each in _sublayers(model)):
         raise RequestError(
             "the scores of this kind of attention are not told apart here yet", "txcalc flops counts them"
         )
@@ -103,6 +103,13 @@ def attention(
         sequence_costs(widest.attention, T=widest.T, window=window),
     ]
     return total("attention", "scores", parts, source=SOURCE).estimated(model.reasons)
+
+
+def _untold(sublayer: Sublayer) -> bool:
+    """Whether it makes other scores than one a pair."""
+    if isinstance(sublayer, SelfAttention):
+        return sublayer.landmarks is not None or sublayer.weighting in ("hashes", "resolutions")
+    return isinstance(sublayer, CompressedAttention | RelativeAttention)
 
 
 def _all_kinds(model: Model, asked: Pass, source_ctx: int | None) -> list[Kind]:

@@ -17,7 +17,13 @@ from txcalc.architecture import (
     SelfAttention,
 )
 from txcalc.expression import Expression, minimum, symbol
-from txcalc.formulas.flops_blocks import blocks_flops, span_convolution_flops
+from txcalc.formulas.flops_blocks import (
+    approximated,
+    blocks_flops,
+    landmark_flops,
+    span_convolution_flops,
+    value_conv_flops,
+)
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.letters import head_widths
 from txcalc.formulas.params_blocks import groups_of, heads_out, value_width
@@ -69,15 +75,14 @@ def self_attention_flops(a: SelfAttention, work: Work) -> Node:
         _block_indexer(a, work, D, pairs, half=half),
         _dynamic_mask(a, work, Hv),
         *_position_projections(a, work),
-        product_flops("scores", work, N, pairs, H, half=half),
-        _position_scores(a, work, pairs, half),
-        product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
+        *_products(a, work, pairs, half=half),
+        value_conv_flops(a, work, N * Hv),
         *_summaries(a, work, D),
         *_joined_source(a, work, D),
         blocks_flops("o_proj", work.rows, heads_out(a, N * Hv), _output(a, D), groups.o),
         _adapters(a, work, D),
     ]
-    beside = _beside(a)
+    beside = _beside(a) or approximated(a, work)
     return total(
         "attention",
         "FLOPs",
@@ -104,6 +109,19 @@ def _convolved(a: SelfAttention, work: Work, N: Expression, K: Expression, H: Ex
         leaf("grouped_conv", "FLOPs", 2 * work.rows * channels * H * second),
     ]
     return total("convolved_heads", "FLOPs", parts, source=CONVOLVED)
+
+
+def _products(a: SelfAttention, work: Work, pairs: Expression, *, half: bool) -> list[Node | None]:
+    """Scores, and values weighted by them: of every pair, or by way of landmarks."""
+    N = symbol("N", a.num_attention_heads)
+    H, Hv = head_widths(a.head_dim, a.v_head_dim)
+    if a.landmarks is not None:
+        return [*landmark_flops(a.landmarks, work, N, H, Hv)]
+    return [
+        product_flops("scores", work, N, pairs, H, half=half),
+        _position_scores(a, work, pairs, half),
+        product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
+    ]
 
 
 def _adapters(a: SelfAttention, work: Work, D: Expression) -> Node | None:

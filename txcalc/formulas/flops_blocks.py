@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from txcalc.architecture import Bottleneck, SelfAttention
+from txcalc.architecture import Bottleneck, Landmarks, SelfAttention
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.flops_work import Work, linear_flops
 from txcalc.formulas.params_blocks import CONVBERT, MOBILEBERT
@@ -39,3 +39,41 @@ def bottleneck_flops(b: Bottleneck, work: Work) -> Node:
         linear_flops("out_proj", work.rows, width, D),
     ]
     return total("bottleneck", "FLOPs", parts, source=MOBILEBERT)
+
+
+# ---- attention that is approximated ---------------------------------------------------------------------------------
+
+_ROUNDS = 6  # of the inverse, four products each
+
+
+def landmark_flops(marks: Landmarks, work: Work, N: Expression, H: Expression, Hv: Expression) -> list[Node]:
+    """Queries against landmarks, landmarks against keys and each other, the inverse, and back (Xiong et al. 2021)."""
+    m, each = symbol("num_landmarks", marks.count), 2 * work.B * N
+    scores = [
+        leaf("queries_to_landmarks", "FLOPs", each * work.T * m * H),
+        leaf("landmarks_to_landmarks", "FLOPs", each * m * m * H),
+        leaf("landmarks_to_keys", "FLOPs", each * m * work.S * H),
+        leaf("inverse", "FLOPs", symbol("products", 4 * _ROUNDS) * each * m * m * m),
+        leaf("inverse_to_queries", "FLOPs", each * work.T * m * m),
+    ]
+    values = [
+        leaf("values_to_landmarks", "FLOPs", each * m * work.S * Hv),
+        leaf("landmarks_to_outputs", "FLOPs", each * work.T * m * Hv),
+    ]
+    return [total("scores", "FLOPs", scores), total("values", "FLOPs", values)]
+
+
+def value_conv_flops(a: SelfAttention, work: Work, inner: Expression) -> Node | None:
+    """A filter a head, over the tokens of each of its channels."""
+    if a.value_conv is None:
+        return None
+    return leaf("value_conv", "FLOPs", 2 * work.rows * inner * symbol("kernel", a.value_conv))
+
+
+def approximated(a: SelfAttention, work: Work) -> str:
+    """Why the products are not known to the unit; empty where they are."""
+    if a.landmarks is not None and int(work.T) != a.landmarks.length:
+        return f"landmarks are means of segments of a sequence of {a.landmarks.length} tokens, and of no other length"
+    if a.weighting in ("hashes", "resolutions"):
+        return "the whole square, as the exact attention that is approximated would take"
+    return ""

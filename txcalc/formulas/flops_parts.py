@@ -168,6 +168,7 @@ def head_flops(head: Head, rows: Expression, *, name: str = "head") -> Node:
     parts: list[Node | None] = []
     if head.transform is not None:
         parts.append(projection_flops("dense", head.transform.dense, rows))
-        D = symbol("embedding_size", head.transform.dense.out_size)
+        parts.append(projection_flops("second", head.transform.second, rows))
+        D = symbol("embedding_size", (head.transform.second or head.transform.dense).out_size)
     parts.append(linear_flops("matrix", rows, D, V))
     return total(name, "FLOPs", parts)

@@ -233,12 +233,10 @@ def _step_params(step: Residual) -> list[Node]:
     branches = [node for branch in step.branches for node in _branch_params(branch)]
     after = [norm_params("output_norm", step.norm_out), norm_params("post_norm", step.norm_after)]
     skip = leaf("skip", "parameters", symbol("D", _width(step))) if step.learned_skip else None
+    mixed = leaf("input_mix", "parameters", exact(2)) if step.mixes_input else None
     affine = leaf("scales and shifts", "parameters", 4 * symbol("D", _width(step))) if step.affine else None
-    return [
-        node
-        for node in (*shared, *branches, *after, skip, affine, hyper_params(step.streams), depth_params(step.depth))
-        if node is not None
-    ]
+    streams = [hyper_params(step.streams), depth_params(step.depth)]
+    return [node for node in (*shared, *branches, *after, skip, mixed, affine, *streams) if node is not None]
 
 
 def _width(step: Residual) -> int:
@@ -314,9 +312,10 @@ def head_params(head: Head, *, name: str = "head", key: str = "params.head") -> 
     D, V = symbol("D", head.input_size), symbol("V" if head.kind != "classifier" else "num_labels", head.output_size)
     parts: list[Node | None] = []
     if head.transform is not None:
-        parts.append(projection_params("dense", head.transform.dense))
+        parts.append(None if head.transform.tied else projection_params("dense", head.transform.dense))
+        parts.append(projection_params("second", head.transform.second))
         parts.append(norm_params("norm", head.transform.norm))
-        D = symbol("embedding_size", head.transform.dense.out_size)
+        D = symbol("embedding_size", (head.transform.second or head.transform.dense).out_size)
     if not head.tied:
         parts.append(leaf("matrix", "parameters", D * V))
     elif head.own_channels:

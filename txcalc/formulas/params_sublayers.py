@@ -118,6 +118,8 @@ def _self_attention(a: SelfAttention) -> Node:
         blocks("v_proj", value_width(a, D), K * Hv, groups.v, bias=a.v_bias) if own_kv and not a.k_equals_v else None,
         blocks("o_proj", heads_out(a, N * Hv), _output(a, D), groups.o, bias=a.o_bias) if not a.expert_heads else None,
         span_convolution_params(a, D, N * H),
+        leaf("value_conv", "parameters", N * symbol("kernel", a.value_conv)) if a.value_conv else None,
+        leaf("exclusive", "parameters", 1 * N) if a.exclusive else None,
         expert_heads_params(a, D),
         _gate(a),
         _qk_norm(a.qk_norm, N, K if own_kv else None, H),

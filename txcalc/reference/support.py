@@ -21,6 +21,10 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "convolved": "queries and keys mixed over tokens (ZAYA)",
         "groups": "block-diagonal projections (SqueezeBERT)",
         "span_convolution": "convolutions beside attention (ConvBERT)",
+        "landmarks": "attention by way of landmarks (Nystromformer)",
+        "value_conv": "convolved values beside attention (Nystromformer, YOSO)",
+        "weighting": "attention without a softmax of every pair (YOSO, MRA)",
+        "exclusive": "outputs that give up their own value (NeoMME)",
         "value_size": "values of another width than queries (MobileBERT)",
     },
     arch.FeedForward: {
@@ -28,7 +32,15 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "down_groups": "block-diagonal matrices (SqueezeBERT, ConvBERT)",
     },
     arch.Layer: {"bottleneck": "layers narrower than the stream (MobileBERT)"},
-    arch.Residual: {"aside": "blocks beside the stream (Zamba)", "affine": "scaled and shifted streams (ZAYA)"},
+    arch.Residual: {
+        "aside": "blocks beside the stream (Zamba)",
+        "affine": "scaled and shifted streams (ZAYA)",
+        "mixes_input": "a stream mixed with the embedded tokens (NeoMME)",
+    },
+    arch.HeadTransform: {
+        "second": "a head of two projections (UltraBERT)",
+        "tied": "a head through the embedding's projection (NeoMME)",
+    },
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
         "prompt_tokens": "a learned prompt before every text (CPM-Ant)",

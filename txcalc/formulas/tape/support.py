@@ -56,6 +56,7 @@ def unwalked(layer: Layer, *, training: bool) -> tuple[str, ...]:
     found += ["several residual streams"] if any(step.streams for step in layer.steps) else []
     found += ["several streams a token"] if layer.altup else []
     found += ["layers with a stored factor"] if layer.scalar else []
+    found += ["streams mixed with the embedded tokens"] if any(step.mixes_input for step in layer.steps) else []
     found += ["layers with a bottleneck"] if layer.bottleneck else []
     return tuple(dict.fromkeys(found))
 
@@ -127,6 +128,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "summaries of blocks and streams beside the sequence"
     if a.future_streams is not None:
         yield "streams that predict tokens ahead"
+    if a.landmarks is not None or a.value_conv is not None or a.weighting != "softmax" or a.exclusive:
+        yield "attention that is approximated or corrected"
     if a.groups is not None or a.span_convolution is not None or a.value_size is not None:
         yield "grouped projections and convolutions beside attention"
     if a.convolved is not None:
