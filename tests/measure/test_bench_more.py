@@ -16,10 +16,12 @@ from tests.measure.test_bench import tiny as tiny
 from tests.measure.test_bench import unforetold as unforetold
 from txcalc.cards import load
 from txcalc.cli.bench_live import Live, cells, live
-from txcalc.measure import bench, plan, timing, training
+from txcalc.measure import bench, cell, plan, timing, training
 from txcalc.measure.attention_bench import attention_flops
 from txcalc.measure.extrapolate import extrapolated
 from txcalc.measure.figures import Figure
+from txcalc.measure.peaks import Runner, pass_peak
+from txcalc.reference import build
 from txcalc.reference.device import Cpu
 
 Run = Callable[..., Ran]
@@ -44,6 +46,16 @@ def test_a_dry_run_foretells_what_a_run_measures(txcalc: Run, tiny: str) -> None
     assert dry["predicted"]["weights"] == wet["measured"]["weights"]
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_peaks_foretold_through_few_layers_are_those_of_all(tiny: str, layers: int) -> None:
+    """A single layer holds less than the first of several: its input is nobody else's."""
+    model = plan.with_layers(load(tiny).replace(dtype="float32"), layers)
+    asked = plan.Plan(model=model, whole_layers=layers, backends=("flash",), new_tokens=2)
+    device, runner = Cpu(), Runner(build(model, backend="flash"), batch=2, ctx=16, more=2)
+    found = tuple(pass_peak(device, runner, step) for step in (runner.prefill, runner.decode))
+    assert cell.foretold(asked, 16, 2) == {"flash": found}
+
+
 def test_a_dry_run_of_a_model_that_fits_nowhere(txcalc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cpu, "free_memory", lambda self: 1000)
     layers = ("--set", "num_hidden_layers=2")
@@ -55,8 +67,9 @@ def test_a_dry_run_of_a_model_that_fits_nowhere(txcalc: Run, monkeypatch: pytest
 def test_nothing_new_is_begun_after_the_limit(txcalc: Run, tiny: str) -> None:
     ran = txcalc("bench", tiny, *QUICK, "--ctx", "16", "--limit", "0.000001")
     assert ran.code == 0
-    assert ran.out.count("not begun: the limit of 1e-06 s was reached (--limit)") == 5
+    assert ran.out.count("not begun: the limit of 1e-06 s was reached (--limit)") == 4  # all but weights and one cell
     assert "weights" in ran.out
+    assert "decode, batch 2, ctx 16, flash" in ran.out
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -87,8 +100,6 @@ def test_a_step_that_does_not_fit_is_a_row(txcalc: Run, tiny: str, monkeypatch: 
 
 
 def test_a_step_changes_the_weights(tiny: str) -> None:
-    from txcalc.reference import build
-
     trainer = training.Trainer(build(load(tiny)), batch=1, seq=8, recompute="none")
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     trainer.step()
@@ -207,7 +218,7 @@ def test_the_dtype_is_one_that_the_processor_multiplies(
 
 
 def test_time_that_is_left_is_shared_out(tiny: str) -> None:
-    """9 seconds for 3 parts of 3 groups: 1 each; a part that takes 5 leaves 4 for two: 2/3 each."""
+    """9 seconds for 3 parts of 3 groups: 1 each; a part that takes 5 leaves 4 for two: 2/3 each, and the last none."""
     clock = [100.0]
     whole = plan.Plan(model=load(tiny), whole_layers=4, seconds=1.5, batches=(1,))
     made = bench.Bench(whole, Cpu(), bench.Unpredicted(), end=109.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.reference.tiny import attention, decoder, feed_forward, layer
 from txcalc.architecture import SelfAttention
 from txcalc.cards import load
-from txcalc.measure.shrink import at_depth, in_turns, layers_of
+from txcalc.measure.shrink import at_depth, at_most, in_turns, layers_of
 
 
 def test_one_kind_runs_once_then_twice() -> None:
@@ -28,6 +28,11 @@ def test_kinds_have_one_layer_and_two_in_turns() -> None:
     model = load("gemma-3-27b-text")
     assert [in_turns(model, turn).main.runs for turn in (1, 2)] == [((0, 2), (1, 1)), ((0, 1), (1, 2))]
     assert [layers_of(in_turns(load("llama3.1-405b"), turn)) for turn in (1, 2)] == [2, 3]
+
+
+def test_a_kind_that_is_there_once_stays_alone() -> None:
+    """DeepSeek-V2-Lite: one dense layer, then 26 with experts."""
+    assert at_most(load("deepseek-v2-lite"), 2).main.runs == ((0, 1), (1, 2))
 
 
 def test_both_stacks_shrink() -> None:

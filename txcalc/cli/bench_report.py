@@ -47,7 +47,7 @@ def sections(figures: list[Figure]) -> tuple[Section, ...]:
     """What must be equal, what took time, and how fast that is."""
     made = (
         _section("counted", [f for f in figures if f.unit in ("bytes", "FLOPs")], _count_row, _COUNTS),
-        _section("timed", [f for f in figures if f.unit == "seconds"], _time_row, _TIMES),
+        _section("timed", [f for f in figures if f.unit == "seconds" and not _untimed(f)], _time_row, _TIMES),
         _section("tokens per second", [f for f in figures if f.unit == "tokens/s"], _rate_row, _RATES),
         _section("share of the ceilings", [f for f in figures if f.unit == "ratio"], _share_row, ("", "of")),
         _section(
@@ -57,7 +57,14 @@ def sections(figures: list[Figure]) -> tuple[Section, ...]:
             ("TFLOP/s", "p10 ms", "p90 ms", ""),
         ),
     )
-    return tuple(section for section in made if section is not None)
+    untimed = tuple(Row(cells=(_name(f), f.note)) for f in figures if _untimed(f))
+    told = Section(columns=("what", "why"), rows=untimed, heading="not measured", facts=True)
+    return (*(section for section in made if section is not None), *((told,) if untimed else ()))
+
+
+def _untimed(figure: Figure) -> bool:
+    """A row that says why there is no time."""
+    return figure.unit == "seconds" and figure.measured is None and figure.predicted is None
 
 
 def _how(figure: Figure) -> str:
@@ -98,8 +105,6 @@ def _difference(figure: Figure) -> str:
 
 
 def _time_row(figure: Figure) -> Row:
-    if figure.measured is None:
-        return Row(cells=(_name(figure), _ms(figure.predicted), figure.note, "", "", "", ""))
     spread = figure.spread
     low, high, runs = (_ms(spread.p10), _ms(spread.p90), str(spread.runs)) if spread else ("", "", "")
     cells = (

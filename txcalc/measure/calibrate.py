@@ -90,16 +90,17 @@ def calibrated(
 
 
 def _in_rounds(device: Device, probes: list[Probe], end: float) -> list[float]:
-    """Median seconds of each probe, which runs once at the least; every round runs them all until ``end``."""
+    """Median seconds of each probe; every round runs them all until ``end``.
+
+    Their first runs warm up, and count only where the machine is so busy that no time is left for another.
+    """
+    first = [timed(device, probe.step, 1) for probe in probes]
     times: list[list[float]] = [[] for _ in probes]
-    for probe in probes:
-        timed(device, probe.step, 1)
-    while min(len(found) for found in times) < 1 or time.perf_counter() < end:
+    while time.perf_counter() < end:
         for probe, found in zip(probes, times, strict=True):
-            late = time.perf_counter() > end
-            if not found or not late:
-                found += timed(device, probe.step, 1 if late else 2 if probe.phase == "prefill" else 4)
-    return [median(found) for found in times]
+            if time.perf_counter() < end:
+                found += timed(device, probe.step, 2 if probe.phase == "prefill" else 4)
+    return [median(found or warm) for found, warm in zip(times, first, strict=True)]
 
 
 def _phase(probes: list[Probe], times: list[float], phase: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,7 +16,7 @@ from txcalc.formulas.flops import flops
 from txcalc.measure.figures import Figure, rate_figure, timed_figure, where
 from txcalc.measure.peaks import Runner, fake_peaks, faked, pass_peak
 from txcalc.measure.plan import Plan, cache_bytes, weight_bytes
-from txcalc.measure.shrink import at_depth
+from txcalc.measure.shrink import at_most
 from txcalc.measure.timing import in_turns
 from txcalc.reference.backends import Backend
 from txcalc.reference.backends import Name as BackendName
@@ -157,7 +157,7 @@ def foretold(plan: Plan, ctx: int, batch: int) -> dict[str, tuple[int, int]]:
     Those backends are missing whose passes look at values (experts).
     """
     found: dict[str, tuple[int, int]] = {}
-    small = at_depth(plan.model, 2)
+    small = at_most(plan.model, 2)
     for name in plan.backends_at(batch):
         try:
             with faked(small, dtype=plan.torch_dtype, backend=Backend(name)) as built:

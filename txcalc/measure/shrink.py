@@ -15,7 +15,7 @@ def at_depth(model: Model, times: int) -> Model:
 
     Only at one time each are all as often: a count that is given to the wrong kind must show.
     """
-    return _with_counts(model, lambda place: times + place % 2 if times > 1 else 1)
+    return _with_counts(model, lambda place, _: times + place % 2 if times > 1 else 1)
 
 
 def in_turns(model: Model, turn: int) -> Model:
@@ -25,10 +25,15 @@ def in_turns(model: Model, turn: int) -> Model:
     """
     if len({index for index, count in model.main.runs if count}) == 1:
         return at_depth(model, 2 + (turn + 1) % 2)
-    return _with_counts(model, lambda place: 1 + (place + turn) % 2)
+    return _with_counts(model, lambda place, _: 1 + (place + turn) % 2)
 
 
-def _with_counts(model: Model, count: Callable[[int], int]) -> Model:
+def at_most(model: Model, most: int) -> Model:
+    """``model`` with each kind of layer as often as it is there, and no more than ``most`` times."""
+    return _with_counts(model, lambda _, have: min(have, most))
+
+
+def _with_counts(model: Model, count: Callable[[int, int], int]) -> Model:
     return model.replace(stacks=tuple(_shrunk(stack, count) for stack in model.stacks))
 
 
@@ -37,10 +42,11 @@ def layers_of(model: Model) -> int:
     return sum(stack.num_hidden_layers for stack in model.stacks)
 
 
-def _shrunk(stack: Stack, count_of: Callable[[int], int]) -> Stack:
-    """Kinds keep the order in which they first run."""
+def _shrunk(stack: Stack, count_of: Callable[[int, int], int]) -> Stack:
+    """Kinds keep the order in which they first run; ``count_of``: a kind's place in it, and how many there are."""
+    have = stack.counts()
     order = list(dict.fromkeys(index for index, count in stack.runs if count))
-    runs = tuple((kind, count_of(place)) for place, kind in enumerate(order))
+    runs = tuple((kind, count_of(place, have[kind])) for place, kind in enumerate(order))
     firsts = {kind: sum(count for _, count in runs[:place]) for place, kind in enumerate(order)}
     moved = _new_depths(stack, firsts)
     return stack.with_layers(tuple(_with_sources(layer, moved) for layer in stack.layers), runs)
