@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from tests.cli.conftest import Ran
 from tests.reference import published
+from txcalc.cards.yaml_subset import load
 from txcalc.formulas import params_sublayers
 from txcalc.measure import check_pool
 
@@ -387,6 +389,27 @@ def _alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+# ---- hooks ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_hooks_for_pre_commit_run(
+    txcalc: Run, tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pre-commit calls them: the entry, its args, and the files that changed."""
+    text = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
+    path = tiny("llama")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "limits.yaml").write_text("limits: [params <= 1k]\n", encoding="utf-8")
+    codes = {}
+    for hook in load(text, max_depth=4):
+        program, *arguments = hook["entry"].split()
+        assert program == "txcalc"
+        assert re.search(hook["files"], path)
+        quick = ["--quantity", "params"] if hook["id"] == "txcalc-check" else []
+        codes[hook["id"]] = txcalc(*arguments, *hook.get("args", []), *quick, path).code
+    assert codes == {"txcalc-limits": 3, "txcalc-check": 0}
 
 
 # ---- everything -----------------------------------------------------------------------------------------------------

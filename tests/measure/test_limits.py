@@ -48,6 +48,10 @@ def verdict(tmp_path: Path, line: str) -> str:
         ("kv_cache at 32k batch 2 < 8GiB", False),
         ("flops at 2k <= 32938104193024", True),
         ("flops at 2k batch 2 <= 65876208386047", False),
+        ("memory.weights at 1 <= 16061MB", True),  # 2 bytes a parameter: 16,060.5 MB
+        ("memory.weights at 32k <= 16060MB", False),
+        ("memory.total at 32k <= 24GiB", True),  # weights, 4 GiB of cache and 4.51 GiB of activations: 23.5
+        ("memory at 32k <= 23GiB", False),
         ("params<=9B", True),
         ("  params   <=   9B  ", True),
     ],

@@ -25,6 +25,7 @@ from txcalc.configs.reader import shown
 from txcalc.errors import ModelError, UsageError
 from txcalc.formulas.flops import flops
 from txcalc.formulas.kv_cache import kv_cache
+from txcalc.formulas.memory import memory
 from txcalc.formulas.params import params
 from txcalc.measure.comparing import Verdict
 from txcalc.record import Record
@@ -43,8 +44,13 @@ _HOLDS: Final[Mapping[str, Callable[[int | float, int], bool]]] = {
     "<": lambda value, limit: value < limit,
     ">": lambda value, limit: value > limit,
 }
-_SHORT: Final = {"params": "params.total", "kv_cache": "kv_cache.total_bytes", "flops": "flops.matmul"}
-_LENGTHS: Final = {"params": False, "kv_cache": True, "flops": True}
+_SHORT: Final = {
+    "params": "params.total",
+    "kv_cache": "kv_cache.total_bytes",
+    "memory": "memory.total",
+    "flops": "flops.matmul",
+}
+_LENGTHS: Final = {"params": False, "kv_cache": True, "memory": True, "flops": True}
 _ANY_LENGTH: Final = ("kv_cache.bytes_per_token", "kv_cache.state_bytes")
 _DEFAULT_LENGTH: Final = 1  # of figures that no length changes
 
@@ -193,6 +199,8 @@ def _tree(model: Model, limit: Limit) -> Node:
             return params(model)
         case "kv_cache":
             return kv_cache(model, ctx=length, batch=limit.batch)
+        case "memory":
+            return memory(model, ctx=length, batch=limit.batch)
         case _:
             return flops(model, seq=length, batch=limit.batch)
 
