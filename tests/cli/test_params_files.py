@@ -13,6 +13,7 @@ import torch
 from tests.cli.conftest import Ran
 from tests.packaged import MINILM, SMOLLM2, packaged
 from tests.reference import published
+from tests.stored.exporters import exported, fp8
 from tests.stored.files import sharded, tensors, written
 
 Run = Callable[..., Ran]
@@ -164,3 +165,41 @@ def test_an_unknown_method_is_a_note(txcalc: Run, tmp_path: Path) -> None:
     answer = txcalc("params", str(tmp_path / "config.json"), "--json").json()
     assert any("tomorrow" in note for note in answer["notes"])
     assert "stored" not in answer["params"]
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def weights(txcalc: Run, *arguments: str) -> int:
+    found: int = txcalc("memory", *arguments, "--ctx", "64", "--json").json()["memory"]["weights"]
+    return found
+
+
+def test_memory_takes_weights_as_a_gguf_file_holds_them(txcalc: Run) -> None:
+    """210 Q4_1, one Q8_0 and 61 F32 tensors of SmolLM2; another format where one is asked for."""
+    path = str(packaged(*SMOLLM2))
+    assert weights(txcalc, path) == 106_168_320 // 32 * 20 + 28_311_552 // 32 * 34 + 35_136 * 4
+    assert weights(txcalc, path, "--dtype", "bf16") == 2 * 134_515_008
+
+
+def test_memory_takes_quantised_weights_as_they_are_stored(txcalc: Run, tmp_path: Path) -> None:
+    """Told from the config and read from the file: the same; second copies and blocks beside the model are left out."""
+    settings = {"quant_method": "fp8", "weight_block_size": [16, 16]}
+    plain = published.config("llama", torch_dtype="bfloat16", tie_word_embeddings=True)
+    config = {**plain, "quantization_config": settings}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    told = weights(txcalc, str(tmp_path / "config.json"))
+    state = exported(tensors(plain), fp8((16, 16)))
+    size = sum(tensor.nbytes for tensor in state.values())
+    twice = {**state, "lm_head.weight": state["model.embed_tokens.weight"].clone()}
+    assert told == weights(txcalc, written(tmp_path / "tiny", config, twice)) == size
+    assert told < 2 * 27_552
+
+
+def test_memory_says_where_stored_bytes_are_an_estimate(txcalc: Run, tmp_path: Path) -> None:
+    config = published.config("llama", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ran = txcalc("memory", str(tmp_path / "config.json"), "--ctx", "64", "--json")
+    assert "quant_state" in ran.err
+    whole = next(node for node in ran.json()["result"]["children"] if node.get("key") == "memory.total")
+    assert whole["basis"] == "estimated"

@@ -172,6 +172,16 @@ def test_deepseek_v3s_files_as_the_hub_counts_them() -> None:
     assert (packed.checkpoint.numel, reasons) == (684_531_386_000, ())
 
 
+@pytest.mark.parametrize(
+    ("method", "width"), [("gptq", 80), ("awq", 96)], ids=["words that are not full", "groups that are not full"]
+)
+def test_matrices_that_do_not_fill_their_containers_make_an_estimate(method: str, width: int) -> None:
+    settings = {"quant_method": method, "bits": 4, "group_size": 64}
+    config = {**LLAMA, "intermediate_size": width, "quantization_config": settings}
+    _, reasons = told(config)
+    assert "does not fill" in reasons[0]
+
+
 # ---- excluded modules -----------------------------------------------------------------------------------------------
 
 

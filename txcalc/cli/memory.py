@@ -6,13 +6,15 @@ import argparse
 from typing import Any, Final
 
 from txcalc.architecture import Model
+from txcalc.cards.loading import model_of
 from txcalc.cli.options import (
     add_length,
     add_memory,
     add_model,
     add_output,
     add_positive,
-    load_model,
+    changed,
+    load_source,
     model_facts,
     title,
 )
@@ -92,20 +94,20 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """The memory tree of the model, for inference or for a training step."""
     _check(options)
-    model = load_model(options)
-    tree = _training(model, options) if options.train else _inference(model, options)
+    model, stored = _loaded(options)
+    tree = _training(model, options) if options.train else _inference(model, options, stored)
     budget = _budget(options)
     needed = int(tree.find("memory.with_allowances").value)
     in_part = () if model.reasons else _estimated(tree)
     return Answer(
         command="memory",
-        title=_title(model, options, in_part=bool(in_part)),
+        title=_title(model, options, in_part=bool(in_part), stored=stored is not None),
         model=model_facts(model),
         tree=tree,
         facts={"inputs": _inputs(model, options), **_fits(needed, budget)},
         sections=_sections(tree, options, needed, budget),
         warnings=tuple(context_warnings(model, _length(model, options))),
-        notes=(*model.notes, *_notes(model, options)),
+        notes=(*model.notes, *_notes(model, options, stored)),
         reasons=model.reasons,
         in_part=in_part,
         exit_code=3 if budget is not None and needed > budget else 0,
@@ -137,9 +139,22 @@ def _length(model: Model, options: argparse.Namespace) -> int:
     return length
 
 
-def _inference(model: Model, options: argparse.Namespace) -> Node:
+def _loaded(options: argparse.Namespace) -> tuple[Model, Node | None]:
+    """The model, and its weights as files hold them where they are quantised and no other format is asked for."""
+    model, source = load_source(options)
+    model = model or model_of(source, options.model)  # which says that there is none
+    asked = options.train or options.dtype or options.group_size or options.keep or changed(options)
+    if asked or (not model.quantization and source.opened is None):
+        return model, None
+    from txcalc.stored.weights import stored_weights
+
+    return model, stored_weights(model, source)
+
+
+def _inference(model: Model, options: argparse.Namespace, stored: Node | None) -> Node:
     return memory(
         model,
+        weights=stored,
         ctx=_length(model, options),
         batch=options.batch,
         dtype=options.dtype,
@@ -212,13 +227,13 @@ def _sections(tree: Node, options: argparse.Namespace, needed: int, budget: int 
     return (*sections, *([fit_section(needed, budget)] if budget is not None else []))
 
 
-def _title(model: Model, options: argparse.Namespace, *, in_part: bool) -> str:
+def _title(model: Model, options: argparse.Namespace, *, in_part: bool, stored: bool) -> str:
     length = f"{_length(model, options):,} tokens"
     if options.train:
         recipe = options.precision or config_dtype(model.dtype).name
         how = (f"training, {length}", f"batch {options.batch}", recipe, options.optimizer or "adamw")
         return title(model, *how, f"recompute {options.recompute or 'none'}", options.backend, in_part=in_part)
-    weights = options.dtype or config_dtype(model.dtype).name
+    weights = "weights as stored" if stored else options.dtype or config_dtype(model.dtype).name
     return title(model, f"inference, {length}", f"batch {options.batch}", weights, options.backend, in_part=in_part)
 
 
@@ -237,7 +252,7 @@ def _estimated(tree: Node) -> tuple[str, ...]:
     return (f"activations, which stand outside the total: {activations.reason}",) * (activations.basis == "estimated")
 
 
-def _notes(model: Model, options: argparse.Namespace) -> list[str]:
+def _notes(model: Model, options: argparse.Namespace, stored: Node | None) -> list[str]:
     notes = []
     if options.train:
         notes.append("one device: sharding over devices is out of scope, nothing here is divided")
@@ -246,9 +261,8 @@ def _notes(model: Model, options: argparse.Namespace) -> list[str]:
     if any(stack.role in ("vision", "audio") and stack is not model.main for stack in model.stacks):
         how = "frozen, and no" if options.train else "no"
         notes.append(f"weights of towers are counted; {how} image or sound runs through them here")
-    if str(options.model).lower().endswith(".gguf") and not options.dtype and not options.train:
-        own = config_dtype(model.dtype).name
-        notes.append(f"weights as {own}; txcalc params tells the bytes that the file holds, --dtype names a format")
-    if model.quantization and not options.dtype and not options.train:
+    if stored is not None:
+        notes.append(f"weights {stored.convention}; --dtype names another format")
+    elif model.quantization and not options.dtype and not options.train:
         notes.append(f"the config says its weights are stored by {model.quantization}: --dtype names a format")
     return notes

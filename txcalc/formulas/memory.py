@@ -43,11 +43,13 @@ def memory(
     phase: str = "prefill",
     batched_tokens: int | None = None,
     source_ctx: int | None = None,
+    weights: Node | None = None,
 ) -> Node:
     """Bytes that inference takes at ``ctx`` tokens: ``memory.total`` exact, ``memory.with_allowances`` estimated.
 
     ``dtype``: of the layers' matrices (``weights``); ``phase``: ``prefill`` of all ctx tokens at once, or ``decode`` of
     one token a sequence. ``batched_tokens``: so many tokens in one pass instead, as an engine batches them.
+    ``weights``: as files hold them, where that is known, instead of in ``dtype``.
 
     Headline figures: ``memory.total``, ``weights``, ``kv_cache``, ``activations``, ``logits``, ``allowances``,
     ``with_allowances``.
@@ -57,7 +59,7 @@ def memory(
     """
     require_positive(ctx=ctx, batch=batch, batched_tokens=batched_tokens, source_ctx=source_ctx, group_size=group_size)
     asked = asked_pass(model, ctx=ctx, batch=batch, backend=backend, phase=phase, batched_tokens=batched_tokens)
-    weights = weight_bytes(model, formats_of(model, dtype, group_size=group_size, keep=keep))
+    weights = weights or weight_bytes(model, formats_of(model, dtype, group_size=group_size, keep=keep))
     cache = _cache(model, ctx=ctx, batch=batch, kv_dtype=kv_dtype, source_ctx=source_ctx)
     activations, views = _activations(model, asked)
     whole = total(
@@ -68,6 +70,8 @@ def memory(
         source=SOURCE,
         convention=_KEPT,
     )
+    if weights.basis == "estimated":
+        whole = whole.replace(basis="estimated", reason=weights.reason)
     guess = activations if activations.basis == "estimated" else None
     parts = [whole, *views, *with_allowances(whole, training=False, guess=guess)]
     return total("memory", "bytes", parts, source=SOURCE).estimated(model.reasons)

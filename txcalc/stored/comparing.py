@@ -18,7 +18,8 @@ from txcalc.reference.names.shapes import SHAPES
 from txcalc.reference.names.table import Source
 from txcalc.stored import kinds
 from txcalc.stored.extra import extra_tensors
-from txcalc.stored.quantised import MAIN, Scheme, scheme_of
+from txcalc.stored.quantised import scheme_of
+from txcalc.stored.scheme import MAIN, Scheme
 from txcalc.stored.tensors import is_buffer, tensors_of
 from txcalc.stored.units import packing_faults, units_of
 

@@ -23,7 +23,8 @@ from txcalc.reference.names.table import Source
 from txcalc.stored import kinds
 from txcalc.stored.comparing import Accounting, grouped
 from txcalc.stored.extra import extra_tensors
-from txcalc.stored.quantised import Scheme, scheme_of
+from txcalc.stored.quantised import scheme_of
+from txcalc.stored.scheme import Scheme
 from txcalc.stored.tensors import is_buffer, tensors_of
 
 _DTYPES: Final = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}
@@ -52,6 +53,7 @@ class _Prediction:
         self.table = table_of(model)
         self.parts = tensors_of(model)
         self.plan = Plan(self.parts, model, self.table)
+        self.unfilled: list[str] = []
         self.dtype = _DTYPES[config_dtype(model.dtype).name]
 
     def tensors(self) -> Iterator[tuple[str, Held]]:
@@ -86,6 +88,8 @@ class _Prediction:
     def _packed(self, theirs: str, shape: tuple[int, ...]) -> Iterator[Held]:
         assert self.scheme is not None
         stem = theirs.removesuffix(self.scheme.main)
+        if not self.scheme.fits(shape):
+            self.unfilled.append(f"{stem}, {list(shape)},")
         for ending, (dtype, form) in self.scheme.pack(shape).items():
             yield self._held(stem + ending, dtype or self.dtype, form)
 
@@ -108,6 +112,8 @@ class _Prediction:
             return ()
         kinds_of = {type(each) for layer in self.model.main.layers for each in layer.sublayers()}
         reasons = [*self.scheme.open]
+        if self.unfilled:
+            reasons.append(f"{self.unfilled[0]} does not fill what {self.scheme.method} packs it in")
         if not kinds_of <= set(_CERTAIN):
             reasons.append("which matrices of recurrent mixers are packed is known from the file alone")
         every = [each for layer in self.model.main.layers for each in layer.sublayers()]

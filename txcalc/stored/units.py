@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from txcalc.cards.checkpoint import Held
-from txcalc.stored.quantised import MAIN, Scheme
+from txcalc.stored.scheme import MAIN, Scheme
 
 Shape = tuple[int, ...]
 
