@@ -97,6 +97,11 @@ def _modernbert(r: Reader) -> Model:
     return _modern(r, task, "encoder", r.integer("local_attention", minimum=0))
 
 
+def modern_encoder(r: Reader) -> Model:
+    """The bare encoder that a config describes (ModernVBERT's text model)."""
+    return _modern(r, "base", "encoder", r.integer("local_attention", minimum=0))
+
+
 def _modernbert_decoder(r: Reader) -> Model:
     """``local_attention`` counts both directions, of which a decoder has one."""
     task = known_task(r, "causal_lm base sequence_classification", prefix="ModernBertDecoder", default="causal_lm")

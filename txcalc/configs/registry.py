@@ -103,6 +103,7 @@ _MODULES: Final = {
     "bert_inputs": "xmod roc_bert luke layoutlm tapas",
     "approximate_encoders": "nystromformer yoso mra",
     "new_encoders": "esmc ultrabert",
+    "document_encoders": "neomme modernvbert",
     "deberta": "deberta deberta-v2",
     "distilbert": "distilbert",
     "t5": "t5",
