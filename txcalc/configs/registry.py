@@ -50,6 +50,9 @@ _MODULES: Final = {
     "doge": "doge",
     "counted_speech": "dots3_note phi4_multimodal",
     "counted_towers": "cohere_compass minimax_m3_vl mllama emu3 inkling2",
+    "wrapped_text": "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text",
+    "wrappers": "mistral3 qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe glm4v glm4v_moe llava llava_next llava_onevision "
+    "paligemma idefics3 smolvlm internvl kimi_k25 qwen2_audio voxtral",
     "inkling": "inkling_text inkling2_text",
     "text_parts": "cohere_compass_text emu3_text_model mllama_text_model moshi",
     "deepseek_v4": "deepseek_v4",
