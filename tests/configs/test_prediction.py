@@ -73,6 +73,24 @@ def test_qwens_blocks_share_one_projection() -> None:
     assert 2 * one - two == 2 * width * width + 3 * width
 
 
+def test_mimos_block_is_a_layer_like_the_others() -> None:
+    """MiMo-7B by hand, from its published config: 7.83B with its block, as the hub counts the file."""
+    config = {
+        "model_type": "mimo", "architectures": ["MiMoForCausalLM"], "hidden_size": 4096, "intermediate_size": 11_008,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "vocab_size": 151_680, "attention_bias": True, "num_nextn_predict_layers": 1,
+    }  # fmt: skip
+    model = architecture_of(config)
+    figures = params(model).figures()
+    layer = 2 * 4096 * (4096 + 1024) + 4096 + 2 * 1024 + 3 * 4096 * 11_008 + 2 * 4096
+    assert figures["params.total"] == 36 * layer + 2 * 151_680 * 4096 + 4096
+    assert figures["params.extra"] == layer + 2 * 4096 * 4096 + 3 * 4096
+    assert round((figures["params.total"] + figures["params.extra"]) / 1e9, 2) == 7.83
+    qwen2 = architecture_of({**config, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]})
+    assert params(qwen2).figures()["params.total"] == figures["params.total"]
+    assert (model.reasons, model.notes) == ((), ())
+
+
 def test_mimo_v2s_block_is_windowed_and_dense() -> None:
     """By hand: windowed attention's own heads, a dense feed-forward, two norms of the layer and three of the block."""
     config = {**EVERY["mimo_v2_flash"], "num_nextn_predict_layers": 1}

@@ -50,6 +50,12 @@ def after_layers(r: Reader, model: Model, count: int) -> Prediction | None:
     return None if layer is None else _blocks(model, _with_own_indexer(layer), count)
 
 
+def like_the_last(r: Reader, model: Model, count: int) -> Prediction | None:
+    """MiMo's: each block has a layer as the model's last, a projection and three norms of its own."""
+    layer = _last(model, lambda layer: True)
+    return None if layer is None else _blocks(model, layer, count)
+
+
 def attending(r: Reader, model: Model, count: int) -> Prediction | None:
     """Qwen's: layers with full attention behind one projection, with one norm after the last."""
     layer = _last(model, lambda layer: _has(layer, SelfAttention))

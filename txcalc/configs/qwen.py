@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txcalc.architecture import Model, QKNorm
+from txcalc.configs import prediction
 from txcalc.configs.common import llama_like
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
@@ -44,10 +45,15 @@ def qwen_layer_types(r: Reader) -> list[str]:
     return ["sliding_attention" if windowed and index >= first else "full_attention" for index in range(r.layers())]
 
 
-def _qwen2(r: Reader) -> Model:
+def _qwen2(r: Reader, prefix: str = "Qwen2") -> Model:
     r.unused("use_mrope", False)
     r.unused("attention_bias", True)
-    return llama_like(r, qkv_bias=True, default_windows=qwen_layer_types(r), head={"prefix": "Qwen2"})
+    return llama_like(r, qkv_bias=True, default_windows=qwen_layer_types(r), head={"prefix": prefix})
+
+
+def _mimo(r: Reader) -> Model:
+    """MiMo-7B (arXiv 2505.07608): Qwen2's layers, published with code of its own, and a block that predicts further."""
+    return _qwen2(r, "MiMo")
 
 
 def qwen3_norm(r: Reader) -> QKNorm:
@@ -69,6 +75,12 @@ def _qwen3(r: Reader) -> Model:
 
 TYPES: Final = {
     "qwen2": ModelType(build=_qwen2, defaults=QWEN2_DEFAULTS, origin="transformers 5.23 Qwen2Config"),
+    "mimo": ModelType(  # transformers does not know the name; its own config class extends Qwen2's
+        build=_mimo,
+        defaults=QWEN2_DEFAULTS,
+        origin="transformers 5.23 Qwen2Config",
+        extra=prediction.like_the_last,
+    ),
     "qwen3": ModelType(
         build=_qwen3,
         defaults={**QWEN2_DEFAULTS, "head_dim": 128, "attention_bias": False},

@@ -82,7 +82,7 @@ _MODULES: Final = {
     "xlm": "xlm flaubert xlnet",
     "cpmant": "cpmant",
     "clip": "clip clip_text_model clip_vision_model siglip siglip_text_model",
-    "qwen": "qwen2 qwen3",
+    "qwen": "qwen2 qwen3 mimo",
     "phi": "phi phi3",
     "gpt": "gpt2 gpt-sw3 gpt_bigcode gptj gpt_neox",
     "gpt_kin": "openai-gpt gpt_neo codegen gpt_neox_japanese xglm biogpt ctrl",

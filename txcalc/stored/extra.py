@@ -43,12 +43,19 @@ _MIMO_V2: Final = Spelling(
     ("model.mtp.layers.{k}.enorm", "model.mtp.layers.{k}.hnorm", "model.mtp.layers.{k}.final_layernorm"),
     older=((".post_attention_layernorm.", ".pre_mlp_layernorm."),),
 )
+_MIMO: Final = Spelling(
+    "model.mtp_layers.{k}.",
+    "model.mtp_layers.{k}.input_proj",
+    ("model.mtp_layers.{k}.token_layernorm", "model.mtp_layers.{k}.hidden_layernorm",
+     "model.mtp_layers.{k}.final_layernorm"),
+)  # fmt: skip
 _ERNIE: Final = Spelling(
     "model.mtp_block.{k}.", "model.mtp_linear_proj.{k}", ("model.mtp_emb_norm.{k}", "model.mtp_hidden_norm.{k}")
 )
 SPELLINGS: Final = {
     **dict.fromkeys("deepseek_v3 kimi_k2 deepseek_v32 glm_moe_dsa glm4_moe glm4_moe_lite".split(), _AFTER),
     **dict.fromkeys("qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text mellum".split(), _ONCE),
+    "mimo": _MIMO,
     "mimo_v2_flash": _MIMO_V2,
     "ernie4_5_moe": _ERNIE,
 }

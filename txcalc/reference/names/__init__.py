@@ -12,7 +12,7 @@ from txcalc.errors import RequestError
 from txcalc.reference.names.table import Table
 
 _MODULES: Final = {
-    "llama": "llama mistral qwen2 qwen3 gemma gemma2 gemma3_text stablelm cohere olmo2 phi3 starcoder2",
+    "llama": "llama mistral qwen2 qwen3 mimo gemma gemma2 gemma3_text stablelm cohere olmo2 phi3 starcoder2",
     "gpt": "gpt2 gpt-sw3 gpt_bigcode gptj gpt_neox opt bloom mpt falcon phi",
     "gpt_kin": "openai-gpt gpt_neo codegen gpt_neox_japanese xglm biogpt ctrl",
     "kin": "ministral ministral3 internlm3 iquestcoder seed_oss helium ernie4_5 smollm3 cwm arcee bitnet "

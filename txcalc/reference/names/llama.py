@@ -52,7 +52,7 @@ _STARCODER2: Final = """
 """
 
 TABLES: Final = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "cohere"), _LLAMA),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "mimo", "qwen3", "gemma", "cohere"), _LLAMA),
     **dict.fromkeys(("gemma2", "gemma3_text", "olmo2"), _SANDWICH),
     "stablelm": Table.of(DECODER + _STABLELM, base="model.", not_weights=FREQUENCIES),
     "phi3": Table.of(DECODER + _PHI3, base="model.", not_weights=FREQUENCIES),
