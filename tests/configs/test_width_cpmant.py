@@ -93,7 +93,6 @@ def test_another_spelling_is_a_reason() -> None:
     ("model_type", "words"),
     [
         ("reformer", "hashes tokens into buckets"),
-        ("perceiver", "no stack over tokens"),
         ("encoder-decoder", "ask for each of the two configs by itself"),
         ("musicgen", "streams of sound codes"),
         ("seamless_m4t", "models of speech and text joined"),

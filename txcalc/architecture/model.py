@@ -296,6 +296,7 @@ class Model(Record):
     """Everything that decides a model's shape, and how sure we are of it.
 
     ``reasons`` is not empty where something in the config was not understood: figures are then estimates.
+    ``only_params`` says why nothing but parameters and caches is answered: how the parts run is not described.
     ``assumed`` lists fields that the config left out: (key, value, where the value comes from).
     """
 
@@ -309,6 +310,7 @@ class Model(Record):
     extra: Prediction | None = None  # beside the model: in no total
     similarity: Similarity | None = None
     counted: tuple[CountedPart, ...] = ()
+    only_params: str = ""
     dtype: str | None = None
     quantization: str | None = None
     max_position_embeddings: int | None = None

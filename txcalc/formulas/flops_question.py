@@ -116,6 +116,7 @@ def question(
     Raises:
         RequestError: see ``txcalc.flops``.
     """
+    require_described(model)
     for name, value, known in (
         ("phase", phase, PHASES),
         ("mask", mask, MASKS),
@@ -140,6 +141,16 @@ def question(
         mla=mla,
         scan=scan,
     )
+
+
+def require_described(model: Model) -> None:
+    """Refuse a model of which only the parameters are known.
+
+    Raises:
+        RequestError: naming why.
+    """
+    if model.only_params:
+        raise RequestError(f"{model.name}: {model.only_params}", "txcalc params counts it")
 
 
 def require_one_of(name: str, value: object, known: Sequence[str]) -> None:

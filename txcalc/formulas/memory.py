@@ -14,6 +14,7 @@ from txcalc.errors import RequestError
 from txcalc.expression import Expression, exact, symbol
 from txcalc.formulas.allowances import allowances
 from txcalc.formulas.dtypes import config_dtype
+from txcalc.formulas.flops_question import require_described
 from txcalc.formulas.guessed_activations import widest_outputs
 from txcalc.formulas.kv_cache import kv_cache
 from txcalc.formulas.tape.attention import fallback
@@ -85,6 +86,7 @@ def asked_pass(
     Raises:
         RequestError: an unknown backend or phase; tokens of several sequences where the scores are held.
     """
+    require_described(model)
     if backend not in BACKENDS:
         raise RequestError(f"unknown attention backend {backend!r}", f"one of {', '.join(BACKENDS)}")
     if phase not in ("prefill", "decode"):

@@ -13,6 +13,7 @@ from txcalc.architecture import Head, Model, TokenEmbedding
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, symbol
 from txcalc.formulas.dtypes import config_dtype
+from txcalc.formulas.flops_question import require_described
 from txcalc.formulas.korthikanti import by_convention
 from txcalc.formulas.lora import lora_flops, lora_params
 from txcalc.formulas.memory import store_rows, with_allowances
@@ -69,6 +70,7 @@ def training_memory(model: Model, asked: Training | None = None, **options: Any)
     Raises:
         RequestError: a length below 1, an unknown option, a model without a head over tokens, a layer without a walk.
     """
+    require_described(model)
     work = _Work(model, asked or Training(**options))
     peak = work.peak()
     parts = [peak, *work.views(), *with_allowances(peak, training=True)]

@@ -66,6 +66,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "pooled_projection": "a projection of one vector an input (CLIP)",
     },
     arch.Model: {
+        "only_params": "models of which only the parameters are known (Funnel, Perceiver)",
         "counted": "parts that are counted by their tensors alone",
         "similarity": "similarities of texts and images (CLIP)",
     },
