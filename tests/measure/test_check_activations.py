@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from tests.reference import published
 from txcalc.architecture import Model
@@ -12,6 +13,7 @@ from txcalc.configs import architecture_of
 from txcalc.formulas.tape import core, moments, operators, products
 from txcalc.measure.check import check_model
 from txcalc.measure.check_activations import FIGURES, measured, predicted
+from txcalc.measure.saved import saved_bytes
 from txcalc.measure.shrink import at_depth
 
 PREFILL, SAVED, FORWARD, BACKWARD = FIGURES
@@ -55,7 +57,6 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize(
     ("model_type", "changes", "reason"),
     [
-        ("mixtral", {}, "which expert each token passes"),
         ("mamba", {}, "no memory formula yet for state-space mixers"),
         ("t5", {}, "cross-attention"),
         ("llama", {"architectures": ["LlamaModel"]}, "with a head"),
@@ -67,6 +68,24 @@ def test_what_the_formulas_do_not_know_is_skipped_with_the_reason(
 ) -> None:
     (found,) = check_model(model_of(model_type, **changes), ("activations",))
     assert (found.verdict, reason in found.note) == ("skipped", True), found.note
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "deepseek_v3", "gpt_oss"])
+def test_what_experts_keep_does_not_depend_on_the_tokens(model_type: str) -> None:
+    """Peaks do: they are skipped, and say why."""
+    found = check_model(model_of(model_type), ("activations",))
+    assert [(each.figure, each.verdict) for each in found] == [
+        (SAVED, "passed"), (SAVED, "passed"), ("activations", "skipped"),
+    ]  # fmt: skip
+    assert "which expert each token passes" in found[-1].note
+
+
+def test_a_node_that_nothing_leads_back_to_keeps_nothing() -> None:
+    """Of the largest of 7, the index (8 bytes) is kept where its value is; of the square, its 28 bytes of input."""
+    leaf = torch.ones(7, requires_grad=True)
+    x = leaf * 1
+    assert saved_bytes(lambda: (x.topk(1).indices, x.square())) == 28
+    assert saved_bytes(lambda: (x.topk(1), x.square())) == 36
 
 
 # ---- broken formulas ------------------------------------------------------------------------------------------------
@@ -81,6 +100,7 @@ def test_a_tensor_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(core.Tape, "record", forgetful)
     assert {SAVED, FORWARD, BACKWARD} <= differing(model_of("llama"))
+    assert differing(model_of("mixtral")) == {SAVED}
 
 
 def test_a_mask_that_python_still_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def faked(model: Model, *, dtype: torch.dtype, backend: Backend) -> Iterator[Tra
 
 
 def _materialise(module: nn.Module) -> None:
-    """Parameters on the CPU, as fake as the mode makes them; shared ones stay shared."""
+    """Parameters and buffers on the CPU, as fake as the mode makes them; shared parameters stay shared."""
     made: dict[nn.Parameter, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():
@@ -136,6 +136,9 @@ def _materialise(module: nn.Module) -> None:
                     empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
                     made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
                 part._parameters[name] = made[parameter]
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
 
 
 def fake_peaks(built: Transformer, *, batch: int, ctx: int, more: int) -> tuple[int, int]:

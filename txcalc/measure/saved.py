@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -10,18 +11,26 @@ from torch import Tensor
 from txcalc.measure.tracker import key_of
 
 
+class _Kept:
+    """What a node of the graph holds instead of a tensor: it ends with the node."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 def saved_bytes(run: Callable[[], object], apart: Iterable[Tensor] = ()) -> int:
     """Bytes of the distinct storages that ``run`` leaves for its backward; those of ``apart`` (parameters) are not
-    counted."""
-    held = {key_of(tensor): tensor for tensor in apart}
-    apart_keys = set(held)
+    counted, nor what belongs to nodes that nothing leads back to."""
+    others, nodes = {key_of(tensor): tensor for tensor in apart}, WeakSet[_Kept]()
 
-    def pack(tensor: Tensor) -> Tensor:
-        held.setdefault(key_of(tensor), tensor)  # kept alive, so that its key stays its own
-        return tensor
+    def pack(tensor: Tensor) -> _Kept:
+        kept = _Kept(tensor)
+        nodes.add(kept)
+        return kept
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
         result = run()
-    size = sum(tensor.untyped_storage().nbytes() for key, tensor in held.items() if key not in apart_keys)
+    held = {key_of(kept.tensor): kept.tensor for kept in nodes}
+    size = sum(tensor.untyped_storage().nbytes() for key, tensor in held.items() if key not in others)
     del result
     return size

@@ -6,6 +6,8 @@ pass may stand beside them (DeepSeekMoE, Dai et al. 2024, section 3.2).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -157,11 +159,15 @@ class MixtureOfExperts(Sublayer):
             choices = zip(chosen_MC[0].tolist(), one_11, strict=True)
             return torch.stack([self._weighted(expert, x_MD, weight_11) for expert, weight_11 in choices]).sum(0)
         out_MD = torch.zeros_like(x_MD)
-        for expert in chosen_MC.unique().tolist():
-            rows, slots = torch.where(chosen_MC == expert)
+        for expert, rows, slots in self.visits(chosen_MC):
             weights = weights_MC[rows, slots, None].to(x_MD.dtype)
             out_MD = out_MD.index_add(0, rows, self._weighted(expert, x_MD[rows], weights))
         return out_MD
+
+    def visits(self, chosen_MC: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Each expert that is chosen, the tokens that pass it, and which of their choices it is."""
+        for expert in chosen_MC.unique().tolist():
+            yield (expert, *torch.where(chosen_MC == expert))
 
     def on_meta(self, x_MD: Tensor, weights_MC: Tensor) -> Tensor:
         """The same amount of work where there are no values to choose by: every choice falls on the first expert."""

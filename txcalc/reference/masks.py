@@ -31,8 +31,8 @@ def visible(
     q, k = q_BT[:, None, :, None], k_BS[:, None, None, :]
     seen = k >= 0
     if causal:
-        before = k <= q
-        seen = seen & (before if together_BT is None else before | _in_one_block(together_BT))
+        # no name for the triangle: it would live until the end, T * S bytes
+        seen = seen & (k <= q if together_BT is None else (k <= q) | _in_one_block(together_BT))
     if window is not None:  # positions are moved, not subtracted in pairs: a table of T * S integers takes 8 bytes each
         seen = seen & (k > q - window) if causal else seen & (k >= q - window // 2) & (k <= q + window // 2)
     if chunk is not None:
