@@ -10,7 +10,6 @@ import contextlib
 import io
 import re
 import shlex
-import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,13 +61,6 @@ def rewritten(text: str) -> str:
     return text
 
 
-def type_list() -> str:
-    """Every model type that has an adapter, wrapped."""
-    from txcalc.configs import known_types
-
-    return textwrap.fill(", ".join(f"`{name}`" for name in known_types()) + ".", 118, break_on_hyphens=False)
-
-
 def feature_list() -> str:
     """What the reference model refuses to build, a line each."""
     from txcalc.reference.support import features_not_built
@@ -77,8 +69,12 @@ def feature_list() -> str:
 
 
 def with_types(text: str) -> str:
-    """README with today's lists between their marks: the model types, and what the reference model does not build."""
-    return between(between(text, "types", type_list()), "not built", feature_list())
+    """README with today's lists between their marks: types, refused ones, what the reference model does not build."""
+    from tests.type_table import refusals, table
+
+    for mark, lines in (("types", table()), ("refused", refusals()), ("not built", feature_list())):
+        text = between(text, mark, lines)
+    return text
 
 
 def between(text: str, mark: str, lines: str) -> str:

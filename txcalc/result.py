@@ -143,8 +143,12 @@ def leaf(name: str, unit: Unit, value: int, **fields: Any) -> Node:
 
 
 def total(name: str, unit: Unit, children: Iterable[Node | None], **fields: Any) -> Node:
-    """A sum of parts; parts that are None are left out."""
-    return Node(name=name, unit=unit, children=tuple(child for child in children if child is not None), **fields)
+    """A sum of parts, an estimate where one of them is; parts that are None are left out."""
+    parts = tuple(child for child in children if child is not None)
+    guessed = next((part for part in parts if part.basis == "estimated" and not part.aside), None)
+    if guessed is not None:
+        fields = {"basis": "estimated", "reason": guessed.reason, **fields}
+    return Node(name=name, unit=unit, children=parts, **fields)
 
 
 def times(name: str, unit: Unit, count: int, children: Iterable[Node | None], **fields: Any) -> Node:

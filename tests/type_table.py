@@ -1,0 +1,101 @@
+"""README's table of model types: what is exact for each, found by asking the code and the tables of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import txcalc
+from tests.reference import published, published_gpt_kin, published_hybrids, published_width
+from txcalc.architecture import Model
+from txcalc.configs import architecture_of, known_types
+from txcalc.configs.registry import REFUSED
+from txcalc.errors import TxcalcError
+from txcalc.result import Node
+
+#: What a config must say beside its type where the type has no default for it.
+NEEDED = {
+    "cohere_compass": {"architectures": ["CohereCompassForConditionalGeneration"]},
+    "deepseek_v2": {"num_experts_per_tok": 6},
+    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
+    "lfm2_moe": {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]},
+    "esm": {"pad_token_id": 1, "vocab_size": 33},
+    "llama4": {"architectures": ["Llama4ForConditionalGeneration"]},
+    "qwen3_5": {"architectures": ["Qwen3_5ForConditionalGeneration"]},
+    "qwen3_5_moe": {"architectures": ["Qwen3_5MoeForConditionalGeneration"]},
+}
+#: Types whose logits or hidden states are held against transformers outside the tables of ``test_logits*``.
+ELSEWHERE = frozenset({"vit", "dinov2", "siglip_vision_model", "gemma3", "mllama"})
+
+
+class Profile(NamedTuple):
+    """What is exact for a type: one word a column."""
+
+    parameters: str
+    kv: str
+    flops: str
+    logits: str
+    check: str
+
+
+def profiles() -> dict[str, Profile]:
+    """Every known type's."""
+    held = held_by_logits()
+    return {name: profile(name, held) for name in known_types() if name != "transformer"}
+
+
+def profile(model_type: str, held: frozenset[str]) -> Profile:
+    """One type's, by its defaults."""
+    try:
+        model = architecture_of({"model_type": model_type, **NEEDED.get(model_type, {})})
+    except TxcalcError:
+        return Profile("-", "-", "-", "-", "-")
+    caches = any(stack.role == "decoder" for stack in model.stacks)
+    return Profile(
+        parameters=basis(lambda: txcalc.params(model), "params.total"),
+        kv=basis(lambda: txcalc.kv_cache(model, ctx=64), "kv_cache.total_bytes") if caches else "none",
+        flops=basis(lambda: txcalc.flops(model, seq=64), "flops.matmul"),
+        logits="equal" if model_type in held else "-",
+        check="yes" if checked(model) else "-",
+    )
+
+
+def basis(answer: Callable[[], Node], key: str) -> str:
+    """How sure a figure is, or a dash where it is refused."""
+    try:
+        return answer().find(key).basis
+    except TxcalcError:
+        return "-"
+
+
+def held_by_logits() -> frozenset[str]:
+    """Types in the tables of the logits tests."""
+    tables = (published.every(), published_width.every(), published_hybrids.every(), published_gpt_kin.every())
+    return ELSEWHERE | {str(config["model_type"]) for table in tables for config in table.values()}
+
+
+def checked(model: Model) -> bool:
+    """Whether the reference model can be built, so that ``txcalc check`` proves the formulas on it."""
+    from txcalc.reference.support import not_built
+
+    try:
+        not_built(model)
+    except TxcalcError:
+        return False
+    return True
+
+
+def table() -> str:
+    """A row a type; what it is refused or estimated in stands out as a word, what is exact as a mark."""
+    lines = ["| `model_type` | parameters | KV cache | FLOPs | logits | check |", "|---|---|---|---|---|---|"]
+    for name, found in profiles().items():
+        lines.append(f"| `{name}` | {' | '.join(_SHOWN.get(word, word) for word in found)} |")
+    return "\n".join(lines)
+
+
+def refusals() -> str:
+    """Every type that is refused, with the reason."""
+    return "\n".join(f"- `{name}`: {reason}" for name, reason in sorted(REFUSED.items()))
+
+
+_SHOWN = {"exact": "✓", "equal": "✓", "yes": "✓", "-": "–"}
