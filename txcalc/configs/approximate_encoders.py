@@ -59,7 +59,7 @@ def _encoder(r: Reader, prefix: str, **attention: Any) -> Model:
     absolute_positions_only(r)
     r.ignore("pad_token_id")
     r.unused("is_decoder", False)
-    r.unused("add_cross_attention", False)
+    r.ignore("add_cross_attention")  # a setting that transformers carries and builds nothing for
     tasks = "base masked_lm sequence_classification token_classification question_answering multiple_choice"
     task = known_task(r, tasks, prefix=prefix, default="masked_lm")
     hidden, rows = r.integer("hidden_size"), r.integer("max_position_embeddings") + _FIRST
