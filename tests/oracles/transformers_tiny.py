@@ -13,7 +13,8 @@ transformers.logging.disable_progress_bar()
 
 
 def made(config: dict[str, Any], seed: int = 0, spread: float = 0.05) -> Any:
-    """The class that ``architectures`` names, with seeded weights; ``spread`` moves every parameter and router bias.
+    """The class that ``architectures`` names, with seeded weights; ``spread`` moves every learned parameter and router
+    bias.
 
     transformers starts norms at 1 and biases at 0: a norm or bias in the wrong place would then go unnoticed.
     """
@@ -23,7 +24,8 @@ def made(config: dict[str, Any], seed: int = 0, spread: float = 0.05) -> Any:
     model = kind._from_config(read, attn_implementation=_attention(config)).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * spread)
+            if parameter.requires_grad:  # a table of sines is none that is learned
+                parameter.add_(torch.randn_like(parameter) * spread)
         for name, buffer in model.named_buffers():
             if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.add_(torch.randn_like(buffer) * spread)

@@ -207,7 +207,10 @@ def _esm(r: Reader) -> Model:
     attention = biased_attention(hidden, heads, head_width(r, hidden, heads), causal=role == "decoder")
     feed_forward = plain_feed_forward(hidden, r.integer("intermediate_size"), "gelu")
     position, embedding = _esm_positions(r, hidden, hidden // heads)
-    contacts = UnusedTensor(name="contact head", shape=(num_layers * heads + 1,))
+    contacts = (
+        UnusedTensor(name="contact matrix", shape=(1, num_layers * heads)),
+        UnusedTensor(name="contact bias", shape=(1,)),
+    )
     return encoder_model(
         r,
         _esm_plan(r, task, role, hidden),
@@ -216,7 +219,7 @@ def _esm(r: Reader) -> Model:
         embedding=embedding.replace(norm=norm if flag_or_null(r, "emb_layer_norm_before") else None),
         layers=[(pre_norm(attention.replace(position=position), feed_forward, norm=norm), num_layers)],
         positions=r.integer("max_position_embeddings"),
-        unused=(contacts, *cross_attention(r, role, hidden, num_layers)),
+        unused=(*contacts, *cross_attention(r, role, hidden, num_layers)),
         final_norm=norm,
     )
 

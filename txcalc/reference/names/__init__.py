@@ -28,6 +28,9 @@ _MODULES: Final = {
     "recurrences": "mamba2 falcon_mamba bamba falcon_h1 granitemoehybrid nemotron_h recurrent_gemma lfm2 lfm2_moe",
     "deltas": "olmo_hybrid kimi_linear bailing_hybrid qwen3_5_text qwen3_5_moe_text minimax longcat_flash lfm3",
     "encoders": "bert roberta albert distilbert",
+    "encoder_kin": "xlm-roberta camembert data2vec-text ibert roberta-prelayernorm xlm-roberta-xl mpnet longformer esm "
+    "ernie megatron-bert bert-generation electra rembert roformer fnet deberta deberta-v2",
+    "modern_encoders": "modernbert modernbert-decoder eurobert nomic_bert gte jina_embeddings_v3",
     "seq2seq": "t5 bart",
     "gemma": "gemma3n_text gemma4_text gemma4_unified_text",
     "towers": "gemma3",
@@ -36,7 +39,7 @@ _MODULES: Final = {
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
 
-# A decoder that is published with a classifier; T5's and BART's has a layer of its own.
+# A decoder that is published with a classifier and has no names of its own for it; T5's and BART's has one more layer.
 _CLASSIFIER: Final = """
     head.matrix          score.weight
     head.bias            score.bias
@@ -67,4 +70,5 @@ def table_of(model: arch.Model) -> Table:
     found: Table | Callable[[arch.Model], Table] = module.TABLES[kind]
     table = found if isinstance(found, Table) else found(model)
     classifier = model.head is not None and model.head.kind == "classifier"
-    return table.with_lines(_CLASSIFIER) if classifier and model.main.role == "decoder" else table
+    named = any(line.theirs[0].startswith("classifier.") for line in table.lines)
+    return table.with_lines(_CLASSIFIER) if classifier and model.main.role == "decoder" and not named else table

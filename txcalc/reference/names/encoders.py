@@ -53,6 +53,8 @@ _CLASSIFIER: Final = """
     head.bias      classifier.bias
     head.matrix    qa_outputs.weight
     head.bias      qa_outputs.bias
+    head.matrix    cls.seq_relationship.weight
+    head.bias      cls.seq_relationship.bias
 """
 _TWO_LAYERS: Final = """
     head.dense.linear    classifier.dense
@@ -64,7 +66,7 @@ _POSITION_IDS: Final = ("*embeddings.position_ids", "*embeddings.token_type_ids"
 _OLDER: Final = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 
 
-def _table(model: arch.Model, base: str, text: str, head: str) -> Table:
+def table(model: arch.Model, base: str, text: str, head: str) -> Table:
     """The table of a type whose language model ends in ``head``, or of a classifier of that type."""
     if model.head is not None and model.head.kind == "classifier":
         head = _TWO_LAYERS if model.head.transform and base != "distilbert" else _CLASSIFIER
@@ -72,7 +74,7 @@ def _table(model: arch.Model, base: str, text: str, head: str) -> Table:
     return Table.of(text + head, base=f"{base}.", older=_OLDER, not_weights=_POSITION_IDS)
 
 
-def _lm_head(model: arch.Model, *, dense: str, norm: str, matrix: str, bias: str, second: str) -> str:
+def lm_head(model: arch.Model, *, dense: str, norm: str, matrix: str, bias: str, second: str) -> str:
     """Lines of a masked-language head.
 
     A tied head's bias is stored under two names, as one tensor; untied, they are two, of which the ``second`` is read.
@@ -93,9 +95,10 @@ def _lm_head(model: arch.Model, *, dense: str, norm: str, matrix: str, bias: str
 """
 
 
-def _bert(model: arch.Model) -> Table:
+def bert(model: arch.Model, base: str = "bert") -> Table:
+    """BERT's names, and those of its kin, whose checkpoints say ``base``."""
     at = "cls.predictions"
-    head = _lm_head(
+    head = lm_head(
         model,
         dense=f"{at}.transform.dense",
         norm=f"{at}.transform.LayerNorm",
@@ -107,11 +110,12 @@ def _bert(model: arch.Model) -> Table:
     pooled_head.matrix    cls.seq_relationship.weight
     pooled_head.bias      cls.seq_relationship.bias
 """
-    return _table(model, "bert", _EMBEDDING + _LAYERS + _POOLER, head + next_sentence)
+    return table(model, base, _EMBEDDING + _LAYERS + _POOLER, head + next_sentence)
 
 
-def _roberta(model: arch.Model) -> Table:
-    head = _lm_head(
+def roberta(model: arch.Model, base: str = "roberta") -> Table:
+    """RoBERTa's names, and those of its kin, whose checkpoints say ``base``."""
+    head = lm_head(
         model,
         dense="lm_head.dense",
         norm="lm_head.layer_norm",
@@ -119,11 +123,11 @@ def _roberta(model: arch.Model) -> Table:
         bias="lm_head.bias",
         second="lm_head.decoder.bias",
     )
-    return _table(model, "roberta", _EMBEDDING + _LAYERS + _POOLER, head)
+    return table(model, base, _EMBEDDING + _LAYERS + _POOLER, head)
 
 
 def _albert(model: arch.Model) -> Table:
-    head = _lm_head(
+    head = lm_head(
         model,
         dense="predictions.dense",
         norm="predictions.LayerNorm",
@@ -135,7 +139,7 @@ def _albert(model: arch.Model) -> Table:
     pooled_head.matrix    sop_classifier.classifier.weight
     pooled_head.bias      sop_classifier.classifier.bias
 """
-    return _table(model, "albert", _EMBEDDING + _ALBERT, head + order)
+    return table(model, "albert", _EMBEDDING + _ALBERT, head + order)
 
 
 def _distilbert(model: arch.Model) -> Table:
@@ -148,7 +152,7 @@ def _distilbert(model: arch.Model) -> Table:
     head.matrix    vocab_projector.weight
     head.bias      vocab_projector.bias
 """
-    return _table(model, "distilbert", _EMBEDDING + _DISTILBERT + dense, head)
+    return table(model, "distilbert", _EMBEDDING + _DISTILBERT + dense, head)
 
 
-TABLES: Final = {"bert": _bert, "roberta": _roberta, "albert": _albert, "distilbert": _distilbert}
+TABLES: Final = {"bert": bert, "roberta": roberta, "albert": _albert, "distilbert": _distilbert}
