@@ -50,9 +50,18 @@ _MODULES: Final = {
     "doge": "doge",
     "counted_speech": "dots3_note phi4_multimodal",
     "counted_towers": "cohere_compass minimax_m3_vl mllama emu3 inkling2",
-    "wrapped_text": "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text",
+    "wrapped_text": "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text "
+    "qwen2_5_omni_text qwen3_omni_moe_text glm_ocr_text paddleocr_vl_text",
     "wrappers": "mistral3 qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe glm4v glm4v_moe llava llava_next llava_onevision "
     "paligemma idefics3 smolvlm internvl kimi_k25 qwen2_audio voxtral",
+    "wrappers_more": "llava_next_video vipllava video_llava aya_vision cohere2_vision lfm2_vl lighton_ocr "
+    "video_llama_3 deepseek_vl idefics2 glm46v glmga glm_ocr paddleocr_vl cosmos3_omni hyperclovax_vision_v2 "
+    "qianfan_ocr fuyu audioflamingo3 musicflamingo qwen3_asr glmasr qwen2_5_omni_thinker qwen3_omni_moe_thinker "
+    "shieldgemma2",
+    "wrappers_partly": "got_ocr2 pp_chart2table moss_transcribe_diarize granite_speech granite_speech_plus "
+    "nemo_speechlm vibevoice_asr vibevoice fun_asr_nano blip-2 instructblip instructblipvideo deepseek_vl_hybrid "
+    "exaone4_5 fast_vlm perception_lm janus lfm3_vl minicpm_ocr minicpmv4_6 minicpmv4_7 nemotron_h_omni ovis2 "
+    "qwen2_5_omni qwen3_omni_moe",
     "inkling": "inkling_text inkling2_text",
     "text_parts": "cohere_compass_text emu3_text_model mllama_text_model moshi",
     "deepseek_v4": "deepseek_v4",
@@ -139,6 +148,30 @@ REFUSED: Final = {
     "as inkling_text",
     "gemma4_assistant": "a draft head that reads the keys of another model; transformers 5.23 cannot build it",
     "gemma4_unified_assistant": "a draft head that reads the keys of another model; transformers 5.23 cannot build it",
+    **dict.fromkeys(
+        "deepseek_ocr2 unlimited_ocr ernie4_5_vl_moe granite4_vision granite_docling hunyuan_vl mistral_large4 molmo2 "
+        "muse_glimmer muse_spark step3p7 glm5_next voxtral_realtime cosmos3_edge".split(),
+        "a language model of a type of its own, behind towers: neither is described",
+    ),
+    **dict.fromkeys(
+        "blip git kosmos-2 kosmos-2.5 pix2struct".split(),
+        "a text decoder of its own that looks at an image through its tower: neither is described",
+    ),
+    **dict.fromkeys(
+        "canary cohere_asr dia moonshine moonshine_streaming speech_to_text speecht5 pop2piano".split(),
+        "an encoder of sound under a text decoder, whose convolutions and layers are not described",
+    ),
+    **dict.fromkeys(
+        "florence2 udop pp_formulanet".split(),
+        "an encoder of images that feeds a decoder of text through attention of its own: not described",
+    ),
+    "vision-encoder-decoder": "two models of any type joined: ask for each of the two configs by itself",
+    "speech-encoder-decoder": "two models of any type joined: ask for each of the two configs by itself",
+    "chameleon": "its images are words that a codec makes, whose tensors are not described",
+    "kyutai_speech_to_text": "its tokens are those of several streams of sound codes, with the codec beside it",
+    "evolla": "a language model that looks at proteins through layers between its own: not described",
+    "idefics": "a language model that looks at images through layers between its own: not described",
+    "pi0": "a policy that makes a robot's moves in several passes behind PaliGemma: ask for paligemma",
     "diffusion_gemma": "block diffusion: it denoises blocks of tokens in several passes, which txcalc does not count",
 }
 

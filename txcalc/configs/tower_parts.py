@@ -51,17 +51,22 @@ def _clip(v: Reader) -> Tensors:
 def _siglip(v: Reader) -> Tensors:
     """No class token; one learned query that attends over the patches at the end, unless it is switched off."""
     width, wide = divided(v), v.integer("intermediate_size")
-    pooled: Tensors = [("query", (width,), 1), *encoder(width, wide, 1)]
-    pooled[-1] = ("pooled_norm", (width,), 2)
-    return [*_patches_and_layers(v, width, wide), *(pooled if v.flag("vision_use_head") else [])]
+    pooled = pooled_query(width, wide) if v.flag("vision_use_head") else []
+    return [*patches_and_layers(v, width, wide), *pooled]
+
+
+def pooled_query(width: int, wide: int) -> Tensors:
+    """A learned query, its attention, one norm, a feed-forward."""
+    return [("query", (width,), 1), *encoder(width, wide, 1)[:-1], ("pooled_norm", (width,), 2)]
 
 
 def _idefics3(v: Reader) -> Tensors:
     """SigLIP's without the pooled output."""
-    return _patches_and_layers(v, divided(v), v.integer("intermediate_size"))
+    return patches_and_layers(v, divided(v), v.integer("intermediate_size"))
 
 
-def _patches_and_layers(v: Reader, width: int, wide: int) -> Tensors:
+def patches_and_layers(v: Reader, width: int, wide: int) -> Tensors:
+    """SigLIP's tower up to its final norm."""
     return [
         *linear("patches", pixels(v), width),
         ("positions", (side(v) ** 2, width), 1),
@@ -126,7 +131,8 @@ def _pixtral(v: Reader) -> Tensors:
     ]
 
 
-def _video_pixels(v: Reader) -> int:
+def video_pixels(v: Reader) -> int:
+    """What a patch holds that reaches over several frames."""
     return pixels(v, "in_channels") * v.integer("temporal_patch_size")
 
 
@@ -145,7 +151,7 @@ def _qwen2_vl(v: Reader) -> Tensors:
     if width % heads:
         raise v.error("embed_dim", f"is {width}; it is not a multiple of the {heads} heads")
     return [
-        *linear("patches", _video_pixels(v), width, bias=False),
+        *linear("patches", video_pixels(v), width, bias=False),
         *encoder(width, int(width * v.number("mlp_ratio")), v.integer("depth")),
         ("merger_norm", (width,), 2),
         *_merger(width, v.integer("spatial_merge_size"), v.integer("hidden_size")),
@@ -156,7 +162,7 @@ def _qwen2_5_vl(v: Reader) -> Tensors:
     """RMSNorm and gated layers, with biases (arXiv 2502.13923)."""
     width, wide, layers = divided(v, "num_heads"), v.integer("intermediate_size"), v.integer("depth")
     return [
-        *linear("patches", _video_pixels(v), width, bias=False),
+        *linear("patches", video_pixels(v), width, bias=False),
         *linear("attention", width, width, count=4 * layers),
         *linear("gate_and_up_proj", width, wide, count=2 * layers),
         *linear("down_proj", wide, width, count=layers),
@@ -171,7 +177,7 @@ def _qwen3_vl(v: Reader) -> Tensors:
     width, merge, out = divided(v, "num_heads"), v.integer("spatial_merge_size"), v.integer("out_hidden_size")
     more = len(v.integers("deepstack_visual_indexes"))
     return [
-        *linear("patches", _video_pixels(v), width),
+        *linear("patches", video_pixels(v), width),
         ("positions", (v.integer("num_position_embeddings"), width), 1),
         *encoder(width, v.integer("intermediate_size"), v.integer("depth")),
         ("merger_norm", (width,), 2),
@@ -187,7 +193,7 @@ def _glm4v(v: Reader) -> Tensors:
     )
     divided(v, "num_heads")
     return [
-        *linear("patches", _video_pixels(v), width),
+        *linear("patches", video_pixels(v), width),
         ("positions", (side(v) ** 2, width), 1),
         *linear("qkv_proj", width, 3 * width, bias=v.flag("attention_bias"), count=layers),
         *linear("o_proj", width, width, bias=False, count=layers),
@@ -217,11 +223,15 @@ def _kimi(v: Reader) -> Tensors:
 
 def _whisper(v: Reader) -> Tensors:
     """Whisper's encoder (arXiv 2212.04356): two convolutions of 3 frames, positions, pre-norm layers, a final norm."""
+    return [*whisper_layers(v), ("positions", (v.integer("max_source_positions"), v.integer("hidden_size")), 1)]
+
+
+def whisper_layers(v: Reader) -> Tensors:
+    """Its convolutions, layers and final norm."""
     width, wide, layers = divided(v), v.integer("intermediate_size"), v.layers()
     return [
         *linear("convolution", 3 * v.integer("num_mel_bins"), width),
         *linear("second_convolution", 3 * width, width),
-        ("positions", (v.integer("max_source_positions"), width), 1),
         *linear("attention", width, width, bias=False, count=4 * layers),
         ("attention_biases", (width,), 3 * layers),
         *linear("up_proj", width, wide, count=layers),

@@ -16,6 +16,7 @@ from txcalc.configs.heads import Task, causal_head
 from txcalc.configs.prediction import with_prediction
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import MODULE_OF, type_of
+from txcalc.configs.tower_more import MORE
 from txcalc.configs.tower_parts import TOWERS, tower_part
 
 Projector = Callable[[Reader, Reader, int], Tensors]
@@ -65,18 +66,26 @@ class Front(NamedTuple):
 
 
 class Wrapped(NamedTuple):
-    """One type of wrapper. ``tied``: by the outer config, by either config, or never."""
+    """One type of wrapper. ``tied``: by the outer config, by the text's, by either, or never.
+
+    ``uncounted``: the towers of a type that txcalc does not describe, in words; what the outer config says beside the
+    text part is then theirs.
+    """
 
     prefix: str
     text: Text
-    fronts: tuple[Front, ...]
-    tied: Literal["outer", "either", "never"] = "outer"
-    uncounted: tuple[str, ...] = ()
+    fronts: tuple[Front, ...] = ()
+    tied: Literal["outer", "text", "either", "never"] = "outer"
+    uncounted: str = ""
     inert: str = ""
+    task: Task = "seq2seq_lm"
 
     def read(self, r: Reader) -> Model:
         """The text part with its head, and the towers."""
         r.ignore(*_INERT, *self.inert.split())
+        if self.uncounted:
+            r.ignore(*(key for key in r.config if key != self.text.key))
+            r.reasons.append(f"not counted: {self.uncounted}; what is counted is the text part, exactly")
         inner, text = read_text(r, self.text)
         decoder = only_decoder(inner, text)
         _tie(r, inner, self.tied)
@@ -84,9 +93,9 @@ class Wrapped(NamedTuple):
             r,
             input_size=decoder.hidden_size,
             vocab_size=inner.integer("vocab_size"),
-            default="seq2seq_lm",
+            default=self.task,
             prefix=self.prefix,
-            without=_UNPUBLISHED,
+            without=_UNPUBLISHED - {self.task},
         )
         counted = [part for front in self.fronts for part in read_front(r, front, decoder.hidden_size)]
         return Model(
@@ -167,8 +176,8 @@ def _tie(r: Reader, inner: Reader, how: str) -> None:
         r.config = {**r.config, "tie_word_embeddings": False}
         return
     of_text = inner.config.get("tie_word_embeddings", inner.defaults.get("tie_word_embeddings", False))
-    if how == "either" and of_text is True:
-        r.config = {**r.config, "tie_word_embeddings": True}
+    if how == "text" or (how == "either" and of_text is True):
+        r.config = {**r.config, "tie_word_embeddings": of_text}
     elif r.defaults.get("tie_word_embeddings") is True and not r.has("tie_word_embeddings") and of_text is not True:
         r.reasons.append(
             "tie_word_embeddings is not in the config: transformers ties by default, files published before that "
@@ -183,7 +192,7 @@ def read_front(r: Reader, front: Front, hidden: int) -> list[CountedPart]:
     """A tower and its projector, counted by their tensors; nothing, and a reason, where the tower is not known."""
     given = r.mapping(front.key)
     name = front.model_type if front.fixed else given.get("model_type", front.model_type)
-    tower = TOWERS.get(name)
+    tower = TOWERS.get(name) or MORE.get(name)
     if tower is None:
         r.ignore(front.key, *_PROJECTORS)
         r.reasons.append(f"{front.key}: a {name} tower is not counted; what is counted is the text part, exactly")

@@ -6,8 +6,10 @@ and Voxtral.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from txcalc.architecture import Model
 from txcalc.configs.counted_towers import Tensors, linear
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
@@ -17,7 +19,7 @@ from txcalc.configs.wrapped import Front, Text, Wrapped, feature_layers
 # ---- projectors -----------------------------------------------------------------------------------------------------
 
 
-def _none(r: Reader, v: Reader, hidden: int) -> Tensors:
+def no_projector(r: Reader, v: Reader, hidden: int) -> Tensors:
     """The tower ends in the decoder's width."""
     name = "out_hidden_size" if "out_hidden_size" in v.defaults else "hidden_size"
     if v.integer(name) != hidden:
@@ -25,7 +27,8 @@ def _none(r: Reader, v: Reader, hidden: int) -> Tensors:
     return []
 
 
-def _two(r: Reader, width: int, hidden: int) -> Tensors:
+def two_matrices(r: Reader, width: int, hidden: int) -> Tensors:
+    """Two matrices behind the tower's layers side by side."""
     bias = r.flag("multimodal_projector_bias")
     return [
         *linear("up_proj", width * feature_layers(r), hidden, bias=bias),
@@ -33,21 +36,23 @@ def _two(r: Reader, width: int, hidden: int) -> Tensors:
     ]
 
 
-def _llava(r: Reader, v: Reader, hidden: int) -> Tensors:
-    return _two(r, v.integer("hidden_size"), hidden)
+def llava_projector(r: Reader, v: Reader, hidden: int) -> Tensors:
+    """LLaVA's (arXiv 2310.03744)."""
+    return two_matrices(r, v.integer("hidden_size"), hidden)
 
 
-def _llava_newline(r: Reader, v: Reader, hidden: int) -> Tensors:
+def llava_newline(r: Reader, v: Reader, hidden: int) -> Tensors:
     """And a vector that ends each row of an image's parts."""
-    return [*_llava(r, v, hidden), ("newline", (hidden,), 1)]
+    return [*llava_projector(r, v, hidden), ("newline", (hidden,), 1)]
 
 
-def _mistral3(r: Reader, v: Reader, hidden: int) -> Tensors:
+def merged_projector(r: Reader, v: Reader, hidden: int) -> Tensors:
+    """A norm, squares of patches joined, two matrices."""
     width = v.integer("hidden_size")
     return [
         ("norm", (width,), 1),
         *linear("merger", width * r.integer("spatial_merge_size") ** 2, width, bias=False),
-        *_two(r, width, hidden),
+        *two_matrices(r, width, hidden),
     ]
 
 
@@ -62,7 +67,8 @@ def _idefics3(r: Reader, v: Reader, hidden: int) -> Tensors:
     return linear("projector", v.integer("hidden_size") * r.integer("scale_factor") ** 2, hidden, bias=False)
 
 
-def _internvl(r: Reader, v: Reader, hidden: int) -> Tensors:
+def shuffled_projector(r: Reader, v: Reader, hidden: int) -> Tensors:
+    """Squares of patches joined, as large as ``downsample_ratio`` says, a norm, two matrices."""
     ratio = r.number("downsample_ratio")
     if not 0 < ratio <= 1:
         raise r.error("downsample_ratio", f"is {ratio}; expected more than 0, at most 1")
@@ -95,30 +101,42 @@ def _voxtral(r: Reader, v: Reader, hidden: int) -> Tensors:
 
 # ---- types ----------------------------------------------------------------------------------------------------------
 
-_CLIP: Final = {
+CLIP: Final = {
     "intermediate_size": 4096, "hidden_size": 1024, "patch_size": 14, "image_size": 336, "num_hidden_layers": 24,
     "num_attention_heads": 16,
 }  # fmt: skip
-_SIGLIP: Final = {
+SIGLIP: Final = {
     "hidden_size": 1152, "patch_size": 14, "num_attention_heads": 16, "vision_use_head": False,
 }  # fmt: skip
-_LLAVA: Final[dict[str, Any]] = {"vision_feature_layer": -2, "multimodal_projector_bias": True}
+LLAVA: Final[dict[str, Any]] = {"vision_feature_layer": -2, "multimodal_projector_bias": True}
 
 
-def _type(wrapped: Wrapped, *, tied: bool = False, **defaults: Any) -> ModelType:
-    origin = f"transformers 5.23 {wrapped.prefix}Config"
-    return ModelType(build=wrapped.read, defaults={"tie_word_embeddings": tied, **defaults}, origin=origin)
+def wrapper_type(
+    wrapped: Wrapped,
+    *,
+    build: Callable[[Reader], Model] | None = None,
+    tied: bool = False,
+    aliases: Mapping[str, str] | None = None,
+    **defaults: Any,
+) -> ModelType:
+    """The adapter of a wrapper; ``defaults`` are the outer config's, ``tied`` whether it ties the head by default."""
+    return ModelType(
+        build=build or wrapped.read,
+        defaults={"tie_word_embeddings": tied, **defaults},
+        aliases=aliases or {},
+        origin=f"transformers 5.23 {wrapped.prefix}Config",
+    )
 
 
-def _own(prefix: str, model_type: str, **fields: Any) -> Wrapped:
+def own_parts(prefix: str, model_type: str, **fields: Any) -> Wrapped:
     """A type whose text and tower are of types of its own, which no config can change."""
     flat = fields.pop("flat", False)
     text = Text(f"{model_type}_text", fixed=True, flat=flat)
-    return Wrapped(prefix, text, (Front("vision_config", f"{model_type}_vision", _none, fixed=True),), **fields)
+    return Wrapped(prefix, text, (Front("vision_config", f"{model_type}_vision", no_projector, fixed=True),), **fields)
 
 
 TYPES: Final = {
-    "mistral3": _type(
+    "mistral3": wrapper_type(
         Wrapped(
             "Mistral3",
             Text(
@@ -128,30 +146,30 @@ TYPES: Final = {
                     "rms_norm_eps": 1e-5, "rope_theta": 1e9, "sliding_window": None, "vocab_size": 131_072,
                 },
             ),
-            (Front("vision_config", "pixtral", _mistral3, {"patch_size": 14}),),
+            (Front("vision_config", "pixtral", merged_projector, {"patch_size": 14}),),
         ),
         tied=True,
         vision_feature_layer=-1,
         multimodal_projector_bias=False,
         spatial_merge_size=2,
     ),
-    "qwen2_vl": _type(_own("Qwen2VL", "qwen2_vl", flat=True, tied="either")),
-    "qwen2_5_vl": _type(_own("Qwen2_5_VL", "qwen2_5_vl", flat=True, tied="either")),
-    "qwen3_vl": _type(_own("Qwen3VL", "qwen3_vl")),
-    "qwen3_vl_moe": _type(_own("Qwen3VLMoe", "qwen3_vl_moe")),
-    "glm4v": _type(_own("Glm4v", "glm4v", tied="either")),
-    "glm4v_moe": _type(_own("Glm4vMoe", "glm4v_moe", tied="either")),
-    "llava": _type(
+    "qwen2_vl": wrapper_type(own_parts("Qwen2VL", "qwen2_vl", flat=True, tied="either")),
+    "qwen2_5_vl": wrapper_type(own_parts("Qwen2_5_VL", "qwen2_5_vl", flat=True, tied="either")),
+    "qwen3_vl": wrapper_type(own_parts("Qwen3VL", "qwen3_vl")),
+    "qwen3_vl_moe": wrapper_type(own_parts("Qwen3VLMoe", "qwen3_vl_moe")),
+    "glm4v": wrapper_type(own_parts("Glm4v", "glm4v", tied="either")),
+    "glm4v_moe": wrapper_type(own_parts("Glm4vMoe", "glm4v_moe", tied="either")),
+    "llava": wrapper_type(
         Wrapped(
-            "Llava", Text("llama"), (Front("vision_config", "clip_vision_model", _llava, _CLIP),), tied="either"
+            "Llava", Text("llama"), (Front("vision_config", "clip_vision_model", llava_projector, CLIP),), tied="either"
         ),
-        **_LLAVA,
+        **LLAVA,
     ),
-    "llava_next": _type(
-        Wrapped("LlavaNext", Text("llama"), (Front("vision_config", "clip_vision_model", _llava_newline, _CLIP),)),
-        **_LLAVA,
+    "llava_next": wrapper_type(
+        Wrapped("LlavaNext", Text("llama"), (Front("vision_config", "clip_vision_model", llava_newline, CLIP),)),
+        **LLAVA,
     ),
-    "llava_onevision": _type(
+    "llava_onevision": wrapper_type(
         Wrapped(
             "LlavaOnevision",
             Text("qwen2"),
@@ -159,15 +177,15 @@ TYPES: Final = {
                 Front(
                     "vision_config",
                     "siglip_vision_model",
-                    _llava_newline,
-                    {**_SIGLIP, "intermediate_size": 4304, "image_size": 384, "num_hidden_layers": 26},
+                    llava_newline,
+                    {**SIGLIP, "intermediate_size": 4304, "image_size": 384, "num_hidden_layers": 26},
                 ),
             ),
             tied="either",
         ),
-        **{**_LLAVA, "vision_feature_layer": -1},
+        **{**LLAVA, "vision_feature_layer": -1},
     ),
-    "paligemma": _type(
+    "paligemma": wrapper_type(
         Wrapped(
             "PaliGemma",
             Text(
@@ -183,7 +201,7 @@ TYPES: Final = {
                     "vision_config",
                     "siglip_vision_model",
                     _paligemma,
-                    {**_SIGLIP, "intermediate_size": 4096, "num_hidden_layers": 27},
+                    {**SIGLIP, "intermediate_size": 4096, "num_hidden_layers": 27},
                 ),
             ),
             inert="_vocab_size text_config_overrides",
@@ -192,7 +210,7 @@ TYPES: Final = {
         projection_dim=2048,
     ),
     **{
-        name: _type(
+        name: wrapper_type(
             Wrapped(
                 prefix,
                 Text("llama", {"rms_norm_eps": 1e-5}),
@@ -206,17 +224,17 @@ TYPES: Final = {
         )
         for name, prefix in (("idefics3", "Idefics3"), ("smolvlm", "SmolVLM"))
     },
-    "internvl": _type(
+    "internvl": wrapper_type(
         Wrapped(
             "InternVL",
             Text("qwen2"),
-            (Front("vision_config", "internvl_vision", _internvl, fixed=True),),
+            (Front("vision_config", "internvl_vision", shuffled_projector, fixed=True),),
             inert="vision_feature_layer",
         ),
         tied=True,
         downsample_ratio=0.5,
     ),
-    "kimi_k25": _type(
+    "kimi_k25": wrapper_type(
         Wrapped(
             "Kimi_K25",
             Text("deepseek_v3", renamed={"kimi_k2": "deepseek_v3"}),
@@ -225,7 +243,7 @@ TYPES: Final = {
         tied=True,
         projection_hidden_size=1152,
     ),
-    "qwen2_audio": _type(
+    "qwen2_audio": wrapper_type(
         Wrapped(
             "Qwen2Audio",
             Text("qwen2"),
@@ -233,7 +251,7 @@ TYPES: Final = {
             tied="never",
         ),
     ),
-    "voxtral": _type(
+    "voxtral": wrapper_type(
         Wrapped(
             "Voxtral",
             Text(
