@@ -40,9 +40,9 @@ def tiny(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every linear map counted without its bias."""
-    linear = params_sublayers.linear
-    monkeypatch.setattr(params_sublayers, "linear", lambda *sizes, bias: linear(*sizes, bias=False))
+    """Every projection of attention counted without its bias."""
+    blocks = params_sublayers.blocks
+    monkeypatch.setattr(params_sublayers, "blocks", lambda *sizes, bias: blocks(*sizes, bias=False))
 
 
 # ---- verdicts -------------------------------------------------------------------------------------------------------
@@ -100,8 +100,8 @@ def test_many_models_are_summed_up_and_failures_listed(
 ) -> None:
     paths = [tiny(kind) for kind in ("llama", "gpt2", "gemma", "opt")]
     assert "4 agree, 0 disagree, 0 skipped" in txcalc("check", *paths, "--quantity", "params").out
-    linear = params_sublayers.linear
-    monkeypatch.setattr(params_sublayers, "linear", lambda *sizes, bias: linear(*sizes, bias=False))
+    blocks = params_sublayers.blocks
+    monkeypatch.setattr(params_sublayers, "blocks", lambda *sizes, bias: blocks(*sizes, bias=False))
     ran = txcalc("check", *paths, "--quantity", "params")
     assert ran.code == 3
     assert "2 agree, 2 disagree, 0 skipped" in ran.out  # gpt2 and opt have biases

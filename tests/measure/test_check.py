@@ -119,8 +119,8 @@ def without_child(module: Any, name: str, child: str, monkeypatch: pytest.Monkey
 
 
 def test_a_bias_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    linear = params_sublayers.linear
-    monkeypatch.setattr(params_sublayers, "linear", lambda *sizes, bias: linear(*sizes, bias=False))
+    blocks = params_sublayers.blocks
+    monkeypatch.setattr(params_sublayers, "blocks", lambda *sizes, bias: blocks(*sizes, bias=False))
     assert found_in(model_of("qwen2")) == {"params.total"}
     assert found_in(model_of("llama")) == set()  # it has no bias to drop
 

@@ -117,7 +117,7 @@ class Transformer(nn.Module):
         if together_BT is not None and any(context.starts):
             raise RequestError("tokens that see each other must come in one piece, before any others are cached")
         if seen_MD is not None and seen_BT is not None:
-            if int(seen_BT.sum()) != len(seen_MD):
+            if not seen_BT.is_meta and int(seen_BT.sum()) != len(seen_MD):
                 raise RequestError(f"{len(seen_MD)} vectors of images or sound for {int(seen_BT.sum())} tokens of them")
             x_BTD = x_BTD.masked_scatter(rows.to_right(seen_BT)[..., None], seen_MD.to(x_BTD.dtype))
         hidden_BTD = stack(x_BTD, context, cache)
