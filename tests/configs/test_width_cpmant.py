@@ -15,6 +15,7 @@ from tests.strategies import assert_params_differ_from_meta, assert_params_equal
 from tests.width import Width, assert_default, assert_heads, flags, split_width, varied, width
 from txcalc.configs import architecture_of
 from txcalc.errors import ModelError, RequestError
+from txcalc.formulas.attention import attention
 from txcalc.formulas.flops import flops
 from txcalc.formulas.kv_cache import kv_cache
 from txcalc.reference import build
@@ -77,6 +78,21 @@ def test_flops_and_cache() -> None:
     assert figures["kv_cache.total_bytes"] == 2 * elements
     decoded, _ = counted(model, input_ids=torch.full((2, 8), 9), past_key_values=cache)
     assert flops(read(TINY), batch=2, ctx=7, phase="decode").figures()["flops.matmul"] == decoded
+
+
+def test_scores_are_of_the_prompt_too() -> None:
+    """7 tokens behind a prompt of 4: transformers' softmax is over [2, heads, 11, 11], though it returns 7 * 7."""
+    model = transformers.CpmAntForCausalLM(transformers.AutoConfig.for_model(**TINY)).eval()
+    scores: list[torch.Tensor] = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Softmax):
+            module.register_forward_hook(lambda *passed: scores.append(passed[2]))
+    with torch.no_grad():
+        model(input_ids=torch.full((2, 7), 9))
+    figures = attention(read(TINY), ctx=7, batch=2).figures()
+    assert figures["attention.scores"] == sum(each.numel() for each in scores)
+    assert figures["attention.scores_per_head"] == 11**2
+    assert attention(read({**TINY, "prompt_length": 0}), ctx=7).figures()["attention.scores_per_head"] == 7**2
 
 
 def test_the_reference_names_what_it_lacks() -> None:

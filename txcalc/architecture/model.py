@@ -256,6 +256,7 @@ class Connector(Record):
     """From a tower's output to the decoder's input: norm, then projections; ``tokens``: how many the decoder sees.
 
     ``pool``: before the norm, the grid of patches is averaged over squares of this many patches a side (Gemma 3).
+    ``pool_by_product``: that average is a product with a matrix [tokens, patches] of shares (Gemma 4).
     ``merge``: after it, the vectors of such a square are joined into one (Qwen).
     """
 
@@ -264,6 +265,7 @@ class Connector(Record):
     projections: tuple[Projection, ...]
     tokens: int | None = None
     pool: int = 1
+    pool_by_product: bool = False
     merge: int = 1
 
 

@@ -162,7 +162,10 @@ def _vision(r: Reader, hidden: int) -> tuple[Stack, Connector, None]:
     )
     plain = Norm(kind="rmsnorm", width=width, eps=norm.eps, weight=False)
     projection = Projection(in_size=width, out_size=hidden)
-    return stack, Connector(tower="vision", norm=plain, projections=(projection,), tokens=tokens, pool=pool), None
+    connector = Connector(
+        tower="vision", norm=plain, projections=(projection,), tokens=tokens, pool=pool, pool_by_product=pool > 1
+    )
+    return stack, connector, None
 
 
 def _attention(v: Reader, width: int) -> SelfAttention:

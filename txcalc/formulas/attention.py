@@ -37,7 +37,7 @@ from txcalc.formulas.tape.core import Mode, Tape
 from txcalc.formulas.tape.products import Product, attend
 from txcalc.formulas.tape.support import product_unknown
 from txcalc.formulas.tape.walk import BACKENDS, Backend, Pass, Walk
-from txcalc.formulas.workload import require_positive, source_length
+from txcalc.formulas.workload import prompt_of, require_positive, source_length
 from txcalc.result import Node, leaf, total
 
 SOURCE: Final = "Vaswani et al. 2017 (arXiv 1706.03762), equation 1: one score a query, key and head"
@@ -85,7 +85,7 @@ def attention(
         RequestError: a length below 1, an unknown backend, a model without attention.
     """
     require_positive(ctx=ctx, batch=batch, window=window, source_ctx=source_ctx)
-    asked = asked_pass(model, ctx=ctx, batch=batch, backend=backend)
+    asked = _behind_prompt(model, asked_pass(model, ctx=ctx, batch=batch, backend=backend))
     if any(_untold(each) for each in _sublayers(model)):
         raise RequestError(
             "the scores of this kind of attention are not told apart here yet", "txcalc flops counts them"
@@ -103,6 +103,15 @@ def attention(
         sequence_costs(widest.attention, T=widest.T, window=window),
     ]
     return total("attention", "scores", parts, source=SOURCE).estimated(model.reasons)
+
+
+def _behind_prompt(model: Model, asked: Pass) -> Pass:
+    """The same with the learned tokens that stand before every sequence (CPM-Ant)."""
+    prompt = prompt_of(model.main)
+    if not prompt:
+        return asked
+    before = symbol("prompt_tokens", prompt)
+    return asked.replace(T=asked.T + before, S=asked.S + before)
 
 
 def _untold(sublayer: Sublayer) -> bool:

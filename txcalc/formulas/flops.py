@@ -31,7 +31,7 @@ from txcalc.result import Node, leaf, times, total
 
 SOURCE: Final = "derived: a product of [m, k] and [k, n] is m * n * k multiply-adds of 2 FLOPs"
 NO_GRADIENT: Final = frozenset({"indexer"})  # what it picks has no gradient, and it runs without one
-FIXED: Final = frozenset({"feature_map"})  # random directions, which nobody trains
+FIXED: Final = frozenset({"feature_map", "pooling"})  # random directions and shares, which nobody trains
 
 
 def flops(

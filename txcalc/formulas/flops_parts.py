@@ -153,7 +153,15 @@ def _attention_pooling(pooling: AttentionPooling, work: Work) -> Node:
 def connector_flops(connector: Connector, images: Expression, tokens: int) -> Node:
     """From a tower to the decoder: ``tokens`` vectors an image."""
     rows = images * symbol("image_tokens", connector.tokens or tokens)
-    return total("connector", "FLOPs", [projection_flops("projection", each, rows) for each in connector.projections])
+    parts = [_pooling(connector, rows, tokens) if connector.pool_by_product else None]
+    return total(
+        "connector", "FLOPs", [*parts, *(projection_flops("projection", p, rows) for p in connector.projections)]
+    )
+
+
+def _pooling(connector: Connector, rows: Expression, patches: int) -> Node:
+    """Every pooled vector as a weighted sum of all patches of its image, most of them with weight 0 (Gemma 4)."""
+    return linear_flops("pooling", rows, symbol("patches", patches), symbol("D", connector.projections[0].in_size))
 
 
 def similarity_flops(similarity: Similarity, texts: Expression, images: Expression) -> Node:
