@@ -71,8 +71,12 @@ def _changed(value: Any, change: Callable[[Record], Record]) -> Any:
 
 def _narrower(record: Record, scale: int) -> Record:
     fields = vars(record)
-    changes = {name: _width(fields[name], scale) for name in _WIDTHS & fields.keys() if type(fields[name]) is int}
+    changes: dict[str, Any] = {
+        name: _width(fields[name], scale) for name in _WIDTHS & fields.keys() if type(fields[name]) is int
+    }
     changes |= _heads(fields, scale)
+    if fields.get("out_norm"):  # over all heads side by side
+        changes["out_norm"] = fields["out_norm"].replace(width=changes["num_attention_heads"] * fields["v_head_dim"])
     if "vocab_size" in fields:
         changes["vocab_size"] = _vocabulary(fields["vocab_size"], scale)
     if isinstance(record, Head) and record.kind in ("lm", "masked_lm"):
