@@ -69,7 +69,7 @@ def test_every_name_and_alias_finds_its_card_in_both(packed: PackedStore) -> Non
 def test_the_changelog_counts_them() -> None:
     line = next(line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if "model cards with" in line)
     said = int(line.split("Over ")[1].split()[0])
-    assert said < len(all_cards()) <= said + 50
+    assert said < len(all_cards()) <= said + 100
 
 
 def test_packing_depends_on_the_cards_alone() -> None:
