@@ -21,6 +21,11 @@ NEEDED = {
     "lfm2_moe": {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]},
     "esm": {"pad_token_id": 1, "vocab_size": 33},
     "llama4": {"architectures": ["Llama4ForConditionalGeneration"]},
+    "aya_vision": {"vision_config": {"num_attention_heads": 12}},
+    **{
+        name: {"tie_word_embeddings": False}
+        for name in "mistral3 internvl kimi_k25 lighton_ocr deepseek_vl hyperclovax_vision_v2 glmasr".split()
+    },
     "qwen3_5": {"architectures": ["Qwen3_5ForConditionalGeneration"]},
     "qwen3_5_moe": {"architectures": ["Qwen3_5MoeForConditionalGeneration"]},
 }

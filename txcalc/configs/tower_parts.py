@@ -28,7 +28,9 @@ def tower_part(v: Reader, tower: Tower, name: str) -> CountedPart:
 
 _EVERYWHERE: Final = (
     "activation_function", "vocab_size", "projection_dim", "head_dim", "attention_dropout", "activation_dropout",
-    "projection_dropout", "drop_path_rate", "scale_embedding", "rope_scaling", "max_length", "num_hidden_states",
+    "projection_dropout", "drop_path_rate", "scale_embedding", "rope_scaling", "max_length", "is_composition",
+    "tie_word_embeddings", "size", "max_image_size", "use_base_siglip", "_flash_attn_2_enabled",
+    "projector_hidden_act", "num_hidden_states",
 )  # fmt: skip
 _DEPTH: Final = {"num_hidden_layers": "depth", "num_attention_heads": "num_heads"}
 
@@ -310,5 +312,7 @@ TOWERS: Final = {
         _kimi,
     ),
     "qwen2_audio_encoder": Tower(_WHISPER, _whisper, aliases=_WHISPER_NAMES),
-    "voxtral_encoder": Tower(_WHISPER, _whisper, aliases={own: name for name, own in _WHISPER_NAMES.items()}),
+    "voxtral_encoder": Tower(
+        _WHISPER, _whisper, "num_key_value_heads", {own: name for name, own in _WHISPER_NAMES.items()}
+    ),
 }  # fmt: skip

@@ -33,7 +33,7 @@ _INERT: Final = (
     "use_image_newline_parameter", "projection_layer_norm_eps", "num_image_tokens", "vocab_size", "hidden_size",
     "video_seq_length", "force_image_size", "dynamic_image_size", "use_thumbnail", "min_dynamic_patch",
     "max_dynamic_patch", "ps_version", "template", "media_placeholder_token_id", "use_unified_vision_chunk",
-    "video_placeholder", "_pad_token_id",
+    "video_placeholder", "_pad_token_id", "image_seq_len", "is_composition",
 )  # fmt: skip
 
 
@@ -130,12 +130,20 @@ def read_text(r: Reader, part: Text) -> tuple[Reader, Model]:
     defaults = {**kind.defaults, **(part.given if part.filled or missing else {})}
     inner = r.nested(part.key, defaults=defaults, aliases=kind.aliases)
     inner.origin, inner.model_type = kind.origin, name
-    dropped = ("architectures", "model_type", *part.inert.split())
+    dropped = {"architectures", "model_type", *part.inert.split(), *_LEFT_IN_TEXTS}
+    dropped |= {key for key in _SWITCHES - kind.defaults.keys() if not inner.config.get(key)}
     inner.config = {key: value for key, value in inner.config.items() if key not in dropped}
     model = with_prediction(kind.build(inner), inner, kind.extra)
     inner.notes[:] = [note for note in inner.notes if not note.startswith("no architectures")]
     inner.ignore("tie_word_embeddings")
     return inner, model
+
+
+# What published files hold in their text part and no class of it reads; switches of other types that are off.
+_LEFT_IN_TEXTS: Final = (
+    "is_composition", "_flash_attn_2_enabled", "neftune_noise_alpha", "perceiver_config", "pixel_shuffle_factor",
+)  # fmt: skip
+_SWITCHES: Final = frozenset({"qk_layer_norms", "use_resampler", "sliding_window"})
 
 
 def _kind(r: Reader, part: Text) -> tuple[Any, str]:
@@ -181,7 +189,7 @@ def _tie(r: Reader, inner: Reader, how: str) -> None:
     elif r.defaults.get("tie_word_embeddings") is True and not r.has("tie_word_embeddings") and of_text is not True:
         r.reasons.append(
             "tie_word_embeddings is not in the config: transformers ties by default, files published before that "
-            "hold a head of their own"
+            "hold a head of their own: --set tie_word_embeddings=false counts it"
         )
 
 
