@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING
+
 import txcalc
 from tests.reference import published, published_gpt_kin, published_hybrids, published_width
 from txcalc.architecture import Model
 from txcalc.configs import architecture_of, known_types
-from txcalc.configs.registry import REFUSED
+from txcalc.configs.registry import MODULE_OF, REFUSED
 from txcalc.errors import TxcalcError
 from txcalc.result import Node
 
@@ -52,7 +54,7 @@ def profiles() -> dict[str, Profile]:
 def profile(model_type: str, held: frozenset[str]) -> Profile:
     """One type's, by its defaults."""
     try:
-        model = architecture_of({"model_type": model_type, **NEEDED.get(model_type, {})})
+        model = architecture_of({"model_type": model_type, **_class_of(model_type), **NEEDED.get(model_type, {})})
     except TxcalcError:
         return Profile("-", "-", "-", "-", "-")
     caches = any(stack.role == "decoder" for stack in model.stacks)
@@ -63,6 +65,12 @@ def profile(model_type: str, held: frozenset[str]) -> Profile:
         logits="equal" if model_type in held else "-",
         check="yes" if checked(model) else "-",
     )
+
+
+def _class_of(model_type: str) -> dict[str, list[str]]:
+    """The class with a head, where a type that sees is read by the adapters of wrappers."""
+    wrapper = MODULE_OF[model_type].startswith("wrappers")
+    return {"architectures": [SEEING[model_type]]} if wrapper and model_type in SEEING else {}
 
 
 def basis(answer: Callable[[], Node], key: str) -> str:

@@ -211,8 +211,12 @@ def test_bad_values(config: dict[str, Any], words: str) -> None:
     [
         ({**LLAVA, "vision_config": {"model_type": "mystery_vision"}}, "a mystery_vision tower is not counted"),
         ({**LLAVA, "architectures": ["LlavaForSequenceClassification"]}, "nobody's published class"),
+        ({**LLAVA, "architectures": None}, "no architectures in the config: counted with a head"),
         ({"model_type": "mistral3"}, "tie_word_embeddings is not in the config"),
-        ({"model_type": "qwen3_vl", "text_config": {"model_type": "llama"}}, "read as a qwen3_vl_text"),
+        (
+            {"model_type": "qwen3_vl", "tie_word_embeddings": True, "text_config": {"model_type": "llama"}},
+            "read as a qwen3_vl_text",
+        ),
         ({"model_type": "glm4v_text", "architectures": ["Glm4vTextForCausalLM"]}, "the only class of the type"),
     ],
 )

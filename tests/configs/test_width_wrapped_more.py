@@ -186,3 +186,11 @@ def test_refusals_say_why(model_type: str) -> None:
 @pytest.mark.parametrize("model_type", ["vipllava", "blip-2"])
 def test_defaults_say_where_they_are_from(model_type: str) -> None:
     assert type_of(model_type).origin.startswith("transformers 5.23")
+
+
+@pytest.mark.parametrize("model_type", ["fuyu", "voxtral", "paligemma", "glmasr"])
+def test_without_architectures_the_class_is_that_of_the_auto_classes(model_type: str) -> None:
+    """A tied head costs nothing, and of these types but one auto classes make a language model."""
+    tied = {"tie_word_embeddings": model_type == "paligemma", "text_config": {"num_hidden_layers": 1, "head_dim": 64}}
+    needed = {} if model_type != "fuyu" else {"text_config": {"num_hidden_layers": 1}}
+    assert_params_equal_meta({"model_type": model_type, **tied, **needed})

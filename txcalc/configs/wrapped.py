@@ -89,6 +89,8 @@ class Wrapped(NamedTuple):
         inner, text = read_text(r, self.text)
         decoder = only_decoder(inner, text)
         _tie(r, inner, self.tied)
+        if not r.config.get("architectures") and not self._headed() and not r.flag("tie_word_embeddings"):
+            r.reasons.append("no architectures in the config: counted with a head, which the type's bare class has not")
         head = causal_head(
             r,
             input_size=decoder.hidden_size,
@@ -111,6 +113,10 @@ class Wrapped(NamedTuple):
             quantization=quantization_of(r) or text.quantization,
             reasons=text.reasons,
         )
+
+    def _headed(self) -> bool:
+        """Whether transformers' auto classes make a language model of the type; of images they make the bare class."""
+        return self.task == "causal_lm" or bool(self.uncounted) or {front.name for front in self.fronts} == {"sound"}
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
