@@ -145,7 +145,8 @@ def text_of(model: Any) -> int:
     return sum({id(each): each.numel() for part in parts for each in part.parameters()}.values())
 
 
-UNBUILT = {"fast_vlm", "perception_lm", "qwen3_omni_moe"}  # a tower of another package; a default that lacks a field
+# A tower of another package, a default that lacks a field, code of their own.
+UNBUILT = {"fast_vlm", "perception_lm", "qwen3_omni_moe", "kimi_vl", "internvl_chat"}
 
 
 @pytest.mark.parametrize("model_type", sorted(set(PARTLY) - UNBUILT))
@@ -157,6 +158,21 @@ def test_text_parts_are_exact_and_the_whole_an_estimate(model_type: str) -> None
     ours = params(model)
     assert ours.basis == "estimated"
     assert ours.figures()["params.total"] == text_of(transformers_meta.build(config))
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "name"),
+    [
+        ({"model_type": "kimi_vl", "architectures": ["KimiVLForConditionalGeneration"]}, "text_config", "deepseek_v3"),
+        ({"model_type": "internvl_chat", "architectures": ["InternVLChatModel"]}, "llm_config", "qwen2"),
+    ],
+)
+def test_types_with_code_of_their_own(config: dict[str, Any], text: str, name: str) -> None:
+    """transformers has no class of them; their language model is one that it has."""
+    part = {"model_type": name, **TEXT, "num_key_value_heads": 4}
+    model = architecture_of({**config, text: part, "vision_config": {"anything": 3}})
+    assert len(model.reasons) == 1
+    assert params(model).figures()["params.total"] == transformers_meta.num_params(part)
 
 
 def test_tied_as_the_type_does() -> None:

@@ -61,7 +61,7 @@ _MODULES: Final = {
     "wrappers_partly": "got_ocr2 pp_chart2table moss_transcribe_diarize granite_speech granite_speech_plus "
     "nemo_speechlm vibevoice_asr vibevoice fun_asr_nano blip-2 instructblip instructblipvideo deepseek_vl_hybrid "
     "exaone4_5 fast_vlm perception_lm janus lfm3_vl minicpm_ocr minicpmv4_6 minicpmv4_7 nemotron_h_omni ovis2 "
-    "qwen2_5_omni qwen3_omni_moe",
+    "qwen2_5_omni qwen3_omni_moe kimi_vl internvl_chat",
     "inkling": "inkling_text inkling2_text",
     "text_parts": "cohere_compass_text emu3_text_model mllama_text_model moshi",
     "deepseek_v4": "deepseek_v4",

@@ -50,6 +50,16 @@ def _nemotron_h_omni(r: Reader) -> Model:
     return _NEMOTRON.read(r)
 
 
+def _internvl_chat(r: Reader) -> Model:
+    """InternVL as first published, with code of its own: its one class has a head."""
+    if r.config.get("architectures") == ["InternVLChatModel"]:
+        r.config = {**r.config, "architectures": ["InternVLChatForConditionalGeneration"]}
+    return _INTERNVL.read(r)
+
+
+_INTERNVL: Final = Wrapped("InternVLChat", Text("qwen2", key="llm_config"), uncounted=_IMAGES, tied="text")
+
+
 def _ovis2(r: Reader) -> Model:
     """A head of its own has the widths that stand outside the text part."""
     model = _OVIS2.read(r)
@@ -87,6 +97,8 @@ TYPES: Final = {
     "minicpmv4_6": _partly("MiniCPMV4_6", "qwen3_5_text"),
     "minicpmv4_7": _partly("MiniCPMV4_7", "qwen3_5_text"),
     "nemotron_h_omni": wrapper_type(_NEMOTRON, build=_nemotron_h_omni),
+    "kimi_vl": _partly("KimiVL", "deepseek_v3", tied="text"),
+    "internvl_chat": wrapper_type(_INTERNVL, build=_internvl_chat),
     "ovis2": wrapper_type(_OVIS2, build=_ovis2, tied=True, hidden_size=1536, vocab_size=151_643),
     "qwen2_5_omni": _omni("Qwen2_5Omni", "qwen2_5_omni_text"),
     "qwen3_omni_moe": _omni("Qwen3OmniMoe", "qwen3_omni_moe_text"),
