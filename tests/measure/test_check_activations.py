@@ -88,6 +88,14 @@ def test_a_node_that_nothing_leads_back_to_keeps_nothing() -> None:
     assert saved_bytes(lambda: (x.topk(1), x.square())) == 36
 
 
+def test_a_bias_of_the_head_is_added_to_the_last_tokens_apart() -> None:
+    """Phi with 5,000 words, bf16: logits of 2 rows are there twice, before and after their bias; of one row once."""
+    small = at_depth(model_of("phi", vocab_size=5_000, hidden_size=32, num_attention_heads=4), 1)
+    for batch in (1, 2):
+        assert predicted(small, batch, 3) == measured(small, batch, 3)
+    assert predicted(small, 2, 3)[0] >= 2 * 2 * 5_000 * 2
+
+
 # ---- broken formulas ------------------------------------------------------------------------------------------------
 
 

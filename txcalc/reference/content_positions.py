@@ -42,7 +42,9 @@ class DisentangledScores(nn.Module):
         self, q_BNTH: Tensor, k_BNSH: Tensor, table_RD: Tensor, shared: tuple[nn.Module, nn.Module], offset_BTS: Tensor
     ) -> Tensor:
         """Unscaled scores [B, N, T, S]; ``shared`` are the layer's query and key projections."""
-        rows_BTS = (self.rows(offset_BTS) + self.d.span).clamp(0, 2 * self.d.span - 1)
+        span = min(self.d.span, offset_BTS.shape[-1]) if self.d.within_length else self.d.span
+        table_RD = table_RD[self.d.span - span : self.d.span + span]
+        rows_BTS = (self.rows(offset_BTS) + span).clamp(0, 2 * span - 1)
         scores = q_BNTH.new_zeros(())
         if self.d.content_to_position:
             k_NRH = self._heads((self.key_proj or shared[1])(table_RD))

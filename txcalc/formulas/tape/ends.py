@@ -96,8 +96,11 @@ def project(w: Walk, x: Value, p: Projection, name: str) -> Value:
     return out if p.activation is None else _next(w, out, activation(w, p.activation, out))
 
 
-def head(w: Walk, h: Head, x: Value, rows: Expression, table: Value | None) -> Value:
-    """[rows, D] -> logits [rows, V]; ``table``: the token table of a tied head."""
+def head(w: Walk, h: Head, x: Value, rows: Expression, table: Value | None, *, apart: bool = False) -> Value:
+    """[rows, D] -> logits [rows, V]; ``table``: the token table of a tied head.
+
+    ``apart``: the rows do not lie side by side in memory, and a bias is added after the product.
+    """
     t = w.tape
     D = symbol("D", h.input_size)
     V = symbol("V" if h.kind != "classifier" else "num_labels", h.output_size)
@@ -108,7 +111,11 @@ def head(w: Walk, h: Head, x: Value, rows: Expression, table: Value | None) -> V
         D = symbol("embedding_size", h.transform.dense.out_size)
     matrix = table if table is not None else w.parameter("head matrix", V * D)
     bias = w.parameter("head bias", 1 * V) if h.bias else None
-    logits = w.linear(inner, matrix, bias, rows * V, "logits")
+    if bias is not None and apart and h.transform is None:
+        bare = w.linear(inner, matrix, None, rows * V, "logits without bias")
+        logits = _next(w, bare, ops.add(t, bare, bias, "logits"))
+    else:
+        logits = w.linear(inner, matrix, bias, rows * V, "logits")
     t.drop(inner)
     if h.scale != 1.0:
         logits = _next(w, logits, ops.scaled(t, logits, "logits, scaled"))

@@ -228,7 +228,8 @@ def head_peak(stack: Stack, head: Head | None, asked: Pass, *, last: bool, obser
         return tape.peak(), 0
     rows = asked.B if last or head.pooled else w.n
     table = ends.token_table(w, _token_embedding(stack)) if head.tied else None
-    logits = ends.head(w, head, hidden if pooled is None or not head.pooled else pooled, rows, table)
+    apart = last and not head.pooled and int(asked.B) > 1 and int(asked.T) > 1  # one token of each row
+    logits = ends.head(w, head, hidden if pooled is None or not head.pooled else pooled, rows, table, apart=apart)
     return tape.peak(), logits.store.bytes
 
 
