@@ -258,6 +258,7 @@ def test_more_kv_heads_cost_projections_not_products() -> None:
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 BERT = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
+BOTH_WAYS = {"model_type": "gemma3_text", "num_hidden_layers": 2, "use_bidirectional_attention": True}
 
 
 @pytest.mark.parametrize(
@@ -279,6 +280,7 @@ BERT = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 4, "num_
         (TINY, {"seq": 8, "images": 1}, "no vision tower"),
         (TINY, {"seq": 8, "images": -1}, "images is -1"),
         (BERT, {"ctx": 8, "phase": "decode"}, "has no decoder"),
+        (BOTH_WAYS, {"ctx": 8, "phase": "decode"}, "its tokens see later ones"),
     ],
 )
 def test_refused(config: dict[str, Any], question: dict[str, Any], message: str) -> None:

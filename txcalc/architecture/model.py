@@ -176,6 +176,11 @@ class Stack(Record):
             totals[index] += count
         return tuple(totals)
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether tokens see later ones, so that nothing can be decoded token by token."""
+        return any(not getattr(each, "causal", True) for layer in self.layers for each in layer.sublayers())
+
     def sequence(self) -> Iterator[Layer]:
         """Every layer in order of execution."""
         for index, count in self.runs:

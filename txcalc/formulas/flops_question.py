@@ -178,6 +178,8 @@ def _lengths(model: Model, seq: int | None, ctx: int | None, phase: Phase) -> tu
 def _cached(model: Model, seq: int | None, ctx: int | None) -> int:
     if model.main.role != "decoder":
         raise RequestError(f"{model.name} has no decoder: it sees all tokens at once", "use phase forward")
+    if model.main.looks_ahead:
+        raise RequestError(f"{model.name} does not decode: its tokens see later ones", "use phase forward")
     if seq is not None:
         raise RequestError("a decode step takes one token after ctx cached ones; seq is not for it", "give ctx")
     if ctx is None:

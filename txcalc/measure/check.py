@@ -120,7 +120,7 @@ def check_flops(subject: Subject) -> Iterator[Comparison]:
     _require_counted_alike(subject.model)
     for (small, built), (batch, tokens) in zip(subject.depths(), _PASSES, strict=False):
         yield from _passes(subject, small, built, _work(small, batch, tokens))
-        if small.main.role == "decoder":
+        if small.main.role == "decoder" and not small.main.looks_ahead:
             for window in sorted({0, _longest_window(small)}):
                 yield _decode_step(subject, small, built, batch, tokens + window)
 
