@@ -80,11 +80,10 @@ def every() -> dict[str, dict[str, Any]]:
     }
 
 
-def heads() -> dict[str, dict[str, Any]]:
-    """Every config of another class, by the name of the class."""
-    configs = every()
+def other_classes(configs: dict[str, dict[str, Any]], heads: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
+    """Configs of those classes of each type, by the name of the class."""
     return {
         name: {**configs[kind], "architectures": [name], "num_labels": 2 if "Question" in name else 3}
-        for kind, names in HEADS.items()
+        for kind, names in heads.items()
         for name in names
     }

@@ -40,6 +40,7 @@ CASES: dict[str, list[Goal]] = {
     "rotary k": [Goal(((8, 12),), ATTENTION)],
     "filter": [Goal(((5, 4),), None), Goal(((5,),), None)],
     "leading axis": [Goal(((5,),), None)],
+    "without axis": [Goal(((1, 5),), None)],
     "head rows": [Goal(((12,),), MAMBA)],
     "expert rows": [Goal(((4, 5, 3),), None)],
     "expert columns": [Goal(((4, 5, 3),), None)],

@@ -6,7 +6,7 @@ from math import prod
 
 import pytest
 
-from tests.reference import published, published_hybrids, published_width
+from tests.reference import published, published_encoders, published_hybrids, published_seq2seq, published_width
 from txcalc.cards import load
 from txcalc.configs import architecture_of
 from txcalc.errors import RequestError
@@ -14,7 +14,8 @@ from txcalc.reference import build
 from txcalc.reference.parts import parts
 from txcalc.stored.tensors import is_buffer, tensors_of
 
-EVERY = {**published.every(), **published_width.every(), **published_hybrids.every()}
+_LISTS = (published, published_width, published_hybrids, published_encoders, published_seq2seq)
+EVERY = {name: config for each in _LISTS for name, config in each.every().items()}
 
 
 @pytest.mark.parametrize("name", EVERY)

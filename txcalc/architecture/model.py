@@ -43,6 +43,7 @@ class TokenEmbedding(Record):
     """A table [vocab_size, embedding_size], what is added to its rows, and what they pass before the first layer.
 
     Positions are added before the projection, unless their width is not ``embedding_size``: then after it (OPT-350m).
+    ``norm_first``: the norm stands before positions are added, not after (Blenderbot-small's decoder).
     """
 
     vocab_size: int
@@ -57,6 +58,7 @@ class TokenEmbedding(Record):
     neighbours: bool = False  # the projection reads the rows of the tokens before and after too (MobileBERT)
     affine: bool = False  # a learned shift and scale by channel (ZAYA)
     norm: Norm | None = None
+    norm_first: bool = False
     projection: Projection | None = None  # where embedding_size is not hidden_size (ALBERT, ELECTRA, OPT-350m)
     per_layer: PerLayerTable | None = None  # inputs of each layer's own (Gemma 3n)
     shared_with: Role | None = None  # the table is that stack's (T5, BART: one for encoder and decoder)
@@ -220,6 +222,7 @@ class Head(Record):
     ``pooled``: it reads one vector per sequence (a classifier), not every position: the pooler's where the stack has
     one, else the first token's of an encoder and the last token's of a decoder; ``reads`` names another: the mean over
     positions, the first token's and that mean side by side (DINOv2), or every patch of an image, no class token.
+    ``fixed_bias``: a bias stored beside the parameters and not trained; it is 0 where it is not stored (Marian).
     """
 
     kind: Literal["lm", "masked_lm", "classifier", "discriminator"]
@@ -227,6 +230,7 @@ class Head(Record):
     output_size: int
     tied: bool
     bias: bool = False
+    fixed_bias: bool = False
     transform: HeadTransform | None = None
     softcap: float | None = None
     scale: float = 1.0  # of the logits (Cohere) or of the hidden states before a tied head (T5: 1 / sqrt(D))

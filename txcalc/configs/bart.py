@@ -73,8 +73,9 @@ class Style(Record):
     ``final_normed``: each stack ends in a norm. ``positions``: ``learned``, ``stored`` - sines that are kept as a table
     - or ``computed``; ``paper_rates`` as in ``Sinusoidal``; ``offset``: the first token's row, None: the one after the
     padding token's id; ``rows``: the key that sizes a stack's table. ``bias``: on every matrix of attention, on that of
-    the keys if ``key_bias`` says so too. ``scaled``: the stacks that heed ``scale_embedding``. ``labels``: of a
-    classifier whose config does not say.
+    the keys if ``key_bias`` says so too. ``scaled``: the stacks that heed ``scale_embedding``. ``norm_first``: those
+    whose embedding is normed before positions are added. ``fixed_bias``: whether files hold ``final_logits_bias``.
+    ``labels``: of a classifier whose config does not say.
     """
 
     prefix: str
@@ -89,6 +90,8 @@ class Style(Record):
     bias: bool = True
     key_bias: bool = True
     scaled: tuple[Role, ...] = ("encoder", "decoder")
+    norm_first: tuple[Role, ...] = ()
+    fixed_bias: bool = True
     default: Task = "seq2seq_lm"
     labels: int = 2
 
@@ -217,6 +220,7 @@ def _embedding(r: Reader, style: Style, hidden: int, role: Role, shared_with: Ro
         scale=hidden**0.5 if scaled_embedding(r) and role in style.scaled else 1.0,
         positions=position_table(r, style, hidden, role),
         norm=layer_norm(hidden, _EPS) if style.embedding_normed else None,
+        norm_first=role in style.norm_first,
         shared_with=shared_with,
     )
 
@@ -250,6 +254,7 @@ def _head(r: Reader, style: Style, task: Task, hidden: int) -> Head | None:
         input_size=hidden,
         output_size=r.integer("vocab_size"),
         tied=r.flag("tie_word_embeddings"),
+        fixed_bias=style.fixed_bias and task != "causal_lm",
         tied_to="decoder" if task == "causal_lm" else "encoder",
     )
 

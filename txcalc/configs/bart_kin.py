@@ -33,7 +33,7 @@ _TASKS: Final = "seq2seq_lm causal_lm base"
 
 MBART: Final = Style(prefix="MBart", pre_normed=True, final_normed=True)
 PLBART: Final = Style(prefix="PLBart", tasks=f"{_TASKS} sequence_classification")
-MVP: Final = Style(prefix="Mvp", scaled=("encoder",))
+MVP: Final = Style(prefix="Mvp")
 PEGASUS: Final = Style(
     prefix="Pegasus",
     tasks=_TASKS,
@@ -45,11 +45,17 @@ PEGASUS: Final = Style(
     offset=0,
 )
 BLENDERBOT: Final = PEGASUS.replace(prefix="Blenderbot", positions="learned", paper_rates=False)
-BLENDERBOT_SMALL: Final = Style(prefix="BlenderbotSmall", tasks=_TASKS, offset=0, scaled=("encoder",))
-M2M_100: Final = BLENDERBOT.replace(prefix="M2M100", tasks="seq2seq_lm base", positions="computed", offset=None)
+BLENDERBOT_SMALL: Final = Style(
+    prefix="BlenderbotSmall", tasks=_TASKS, offset=0, scaled=("encoder",), norm_first=("decoder",)
+)
+M2M_100: Final = BLENDERBOT.replace(
+    prefix="M2M100", tasks="seq2seq_lm base", positions="computed", offset=None, fixed_bias=False
+)
 NLLB_MOE: Final = M2M_100.replace(prefix="NllbMoe")
 TROCR: Final = Style(prefix="TrOCR", tasks="causal_lm", default="causal_lm")
-PEGASUS_X: Final = BLENDERBOT.replace(prefix="PegasusX", tasks="seq2seq_lm base", positions="computed", bias=False)
+PEGASUS_X: Final = BLENDERBOT.replace(
+    prefix="PegasusX", tasks="seq2seq_lm base", positions="computed", bias=False, fixed_bias=False
+)
 LED: Final = Style(
     prefix="LED", tasks="seq2seq_lm base question_answering", offset=0, rows="max_{role}_position_embeddings"
 )
@@ -92,7 +98,7 @@ def _trocr(r: Reader) -> Model:
         return model
     depth, (_, *others) = r.layers(), model.unused
     square = UnusedTensor(name="cross-attention matrices", shape=(2, hidden, hidden), count=depth)
-    wide = UnusedTensor(name="cross-attention keys and values", shape=(2, source, hidden), count=depth)
+    wide = UnusedTensor(name="cross-attention keys and values", shape=(2, hidden, source), count=depth)
     return model.replace(unused=(square, wide, *others))
 
 
@@ -161,7 +167,7 @@ def _led(r: Reader) -> Model:
 def _nllb_moe(r: Reader) -> Model:
     """Every fourth layer of both stacks sends a token to two experts."""
     r.ignore("expert_capacity", "router_dtype", "router_ignore_padding_tokens", "second_expert_policy")
-    r.ignore("normalize_router_prob_before_dropping", "batch_prioritized_routing", "moe_token_dropout")
+    r.ignore("normalize_router_prob_before_dropping", "batch_prioritized_routing")
     r.ignore("moe_eval_capacity_token_fraction", "router_bias", "num_experts")
 
     def feed_forwards(role: Role, plain: FeedForward, depth: int) -> Sequence[FeedForward | MixtureOfExperts]:
@@ -173,13 +179,15 @@ def _nllb_moe(r: Reader) -> Model:
 
 
 def _mixture(r: Reader, expert: FeedForward) -> MixtureOfExperts:
+    """What training drops of an expert's outputs, ``moe_token_dropout``, is taken off their size afterwards."""
+    kept = 1.0 - r.number("moe_token_dropout")
     experts = r.integer("num_experts")
     return MixtureOfExperts(
         hidden_size=expert.hidden_size,
         num_experts=experts,
         num_experts_per_tok=min(2, experts),
         expert=expert,
-        router=Router(bias=r.flag("router_bias"), norm_topk_prob=True),
+        router=Router(bias=r.flag("router_bias"), norm_topk_prob=True, scaling_factor=kept),
     )
 
 
@@ -220,7 +228,13 @@ BLENDERBOT_SMALL_DEFAULTS: Final = _defaults(
 M2M_100_DEFAULTS: Final = _defaults(
     vocab_size=128_112, activation_function="relu", scale_embedding=True, pad_token_id=1
 )
-NLLB_MOE_DEFAULTS: Final = {**M2M_100_DEFAULTS, **_both("sparse_step", 4), "num_experts": 128, "router_bias": False}
+NLLB_MOE_DEFAULTS: Final = {
+    **M2M_100_DEFAULTS,
+    **_both("sparse_step", 4),
+    "num_experts": 128,
+    "router_bias": False,
+    "moe_token_dropout": 0.2,
+}
 PEGASUS_X_DEFAULTS: Final = _defaults(
     vocab_size=96_103,
     max_position_embeddings=16_384,

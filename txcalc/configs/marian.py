@@ -20,7 +20,9 @@ MARIAN: Final = Style(
     paper_rates=True,
     offset=0,
 )
-FSMT: Final = Style(prefix="FSMT", tasks="seq2seq_lm base", embedding_normed=False, positions="stored", offset=None)
+FSMT: Final = Style(
+    prefix="FSMT", tasks="seq2seq_lm base", embedding_normed=False, positions="stored", offset=None, fixed_bias=False
+)
 MARIAN_DEFAULTS: Final[dict[str, Any]] = {
     **BART_DEFAULTS,
     "vocab_size": 58_101,

@@ -79,9 +79,11 @@ class TokenEmbedding(nn.Module):
             context.per_layer_BTLP = self.per_layer(tokens_BT, x_BTD)
         if self.token_types is not None:
             x_BTD = x_BTD + self.token_types(torch.zeros_like(tokens_BT) if types_BT is None else types_BT)
+        if self.e.norm_first:
+            x_BTD = self.norm(x_BTD)
         if not self.positions_last:
             x_BTD = self._placed(x_BTD, context)
-        if not self.norm_last:
+        if not (self.norm_last or self.e.norm_first):
             x_BTD = self.norm(x_BTD)
         if self.projection is not None:
             x_BTD = self.projection(x_BTD)

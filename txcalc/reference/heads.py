@@ -29,6 +29,8 @@ class Head(nn.Module):
         width = transform.dense.out_size if transform else head.input_size
         self.matrix = None if head.tied else nn.Parameter(torch.empty(head.output_size, width))
         self.bias = nn.Parameter(torch.empty(head.output_size)) if head.bias else None
+        self.fixed_bias: Tensor | None
+        self.register_buffer("fixed_bias", torch.zeros(head.output_size) if head.fixed_bias else None)
         self.linear: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear  # see ``packing``
 
     def forward(self, x_BTD: Tensor, table_VD: Tensor | None = None) -> Tensor:
@@ -36,6 +38,8 @@ class Head(nn.Module):
         matrix_VD = table_VD if self.matrix is None else self.matrix
         assert matrix_VD is not None
         logits_BTV = self.linear(self.norm(self.dense(x_BTD)), matrix_VD, self.bias)
+        if self.fixed_bias is not None:
+            logits_BTV.add_(self.fixed_bias)  # in place: as much memory as without
         if self.head.scale != 1.0:
             logits_BTV = logits_BTV * self.head.scale
         if self.head.softcap is not None:

@@ -199,6 +199,11 @@ def _leading() -> Layout:
     return Layout(lambda theirs, goal: [theirs[0].squeeze(0)], lambda ours, goal: [ours[0].unsqueeze(0)])
 
 
+def _without() -> Layout:
+    """Theirs lacks our first axis, of length 1."""
+    return Layout(lambda theirs, goal: [theirs[0].unsqueeze(0)], lambda ours, goal: [ours[0].squeeze(0)])
+
+
 def _head_rows() -> Layout:
     """Theirs is [heads, channels of a head], ours all channels one behind the other."""
 
@@ -238,6 +243,7 @@ LAYOUTS: Final = {
     "rotary k": _rotary_pairs(lambda a: int(a.num_key_value_heads)),
     "filter": _filter(),
     "leading axis": _leading(),
+    "without axis": _without(),
     "head rows": _head_rows(),
     "expert rows": _expert_rows(turned=False),
     "expert columns": _expert_rows(turned=True),

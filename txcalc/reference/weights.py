@@ -45,8 +45,10 @@ def load_state_dict_from(
     _refuse(architecture, plan.missing(keys), plan.surplus(state, keys), plan.misshapen(_shapes(state), keys))
     _refuse(architecture, unlike=_unlike(plan, state, keys))
     for ways in plan.groups:
-        way = plan.present(ways, keys)[0]
-        for name, value in zip(way.ours, _read(way, state, keys), strict=True):
+        present = plan.present(ways, keys)
+        ours = ways[0].ours
+        values = _read(present[0], state, keys) if present else [torch.zeros(plan.parts[name].shape) for name in ours]
+        for name, value in zip(ours, values, strict=True):
             _put(model, plan.parts[name].path, value)
     return model
 
@@ -102,7 +104,9 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _unlike(plan: Plan, state: Mapping[str, Tensor], keys: Mapping[str, str]) -> list[str]:
     """Second copies that differ from the first: the config says that they are one tensor."""
-    first = {name: ways[0] for ways in (plan.present(ways, keys) for ways in plan.groups) for name in ways[0].ours}
+    first = {
+        name: ways[0] for ways in (plan.present(ways, keys) for ways in plan.groups) if ways for name in ways[0].ours
+    }
     second = [((owner,), way) for owner, ways in plan.again for way in plan.present(ways, keys)]
     spelled = [(way.ours, way) for ways in plan.groups for way in plan.present(ways, keys)[1:]]
     return [

@@ -58,6 +58,8 @@ class _Prediction:
 
     def tensors(self) -> Iterator[tuple[str, Held]]:
         for ways in self.plan.groups:
+            if self.plan.is_optional(ways):
+                continue
             way = ways[0]
             name = way.ours[0]
             buffer = is_buffer(self.model, name, self.parts[name])

@@ -15,7 +15,7 @@ from txcalc.formulas.params import params
 from txcalc.reference.parts import Part, in_layer, layer_part, stored_layers
 from txcalc.stored.sublayer_tensors import Named, linear, norm, sublayer_tensors
 
-BUFFERS = ("router.correction", "directions_HR", ".scalar")
+BUFFERS = ("router.correction", "directions_HR", ".scalar", ".fixed_bias")
 
 
 def tensors_of(model: arch.Model) -> dict[str, Part]:
@@ -174,6 +174,8 @@ def _heads(model: arch.Model) -> Iterator[Named]:
             yield f"{name}.matrix", (head.output_size, width)
         if head.bias:
             yield f"{name}.bias", (head.output_size,)
+        if head.fixed_bias:
+            yield f"{name}.fixed_bias", (head.output_size,)
 
 
 def _connectors(model: arch.Model) -> Iterator[Named]:

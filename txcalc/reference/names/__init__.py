@@ -32,14 +32,17 @@ _MODULES: Final = {
     "ernie megatron-bert bert-generation electra rembert roformer fnet deberta deberta-v2",
     "modern_encoders": "modernbert modernbert-decoder eurobert nomic_bert gte jina_embeddings_v3",
     "seq2seq": "t5 bart",
+    "seq2seq_kin": "mbart plbart mvp pegasus blenderbot blenderbot-small m2m_100 marian fsmt trocr led nllb-moe "
+    "whisper mt5 umt5 longt5 switch_transformers t5gemma",
     "gemma": "gemma3n_text gemma4_text gemma4_unified_text",
     "towers": "gemma3",
     "vision": "vit dinov2",
+    "clip": "clip_text_model clip_vision_model",
     "xlm": "xlm flaubert",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}
 
-# A decoder that is published with a classifier and has no names of its own for it; T5's and BART's has one more layer.
+# A classifier for which a type has no names of its own; T5's and BART's has one more layer.
 _CLASSIFIER: Final = """
     head.matrix          score.weight
     head.bias            score.bias
@@ -70,5 +73,5 @@ def table_of(model: arch.Model) -> Table:
     found: Table | Callable[[arch.Model], Table] = module.TABLES[kind]
     table = found if isinstance(found, Table) else found(model)
     classifier = model.head is not None and model.head.kind == "classifier"
-    named = any(line.theirs[0].startswith("classifier.") for line in table.lines)
-    return table.with_lines(_CLASSIFIER) if classifier and model.main.role == "decoder" and not named else table
+    named = any(line.theirs[0].startswith(("classifier.", "score.")) for line in table.lines)
+    return table.with_lines(_CLASSIFIER) if classifier and not named else table

@@ -65,9 +65,13 @@ class Plan:
 
     def missing(self, keys: Mapping[str, str]) -> list[str]:
         """Tensors that nothing in the checkpoint makes, in its spelling."""
-        lacking = [ways for ways in self.groups if not self.present(ways, keys)]
+        lacking = [ways for ways in self.groups if not (self.present(ways, keys) or self.is_optional(ways))]
         nearest = [max(ways, key=lambda way: sum(name in keys for name in way.theirs)) for ways in lacking]
         return [name for way in nearest for name in way.theirs if name not in keys]
+
+    def is_optional(self, ways: list[Source]) -> bool:
+        """Whether a checkpoint may leave this out."""
+        return all(name in self.table.optional for name in ways[0].ours)
 
     def second_copies(self, keys: Mapping[str, str]) -> list[str]:
         """Tensors of the checkpoint that hold once more what is shared: a tied head, a table of two stacks."""

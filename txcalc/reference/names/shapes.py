@@ -77,6 +77,7 @@ SHAPES: Final[dict[str, Rule]] = {
     "one axis": lambda goal: [(1, 1, goal.shapes[0][0], 1)],
     "filter": _filter,
     "leading axis": lambda goal: [(1, *goal.shapes[0])],
+    "without axis": lambda goal: [goal.shapes[0][1:]],
     "head rows": _head_rows,
     "expert rows": lambda goal: _expert_rows(goal, turned=False),
     "expert columns": lambda goal: _expert_rows(goal, turned=True),

@@ -57,13 +57,15 @@ class Table(NamedTuple):
 
     ``base``: the prefix that checkpoints of the bare model leave out. ``older``: (spelling in older files, spelling
     here) of parts of names. ``not_weights``: patterns of tensors that older files hold and that are no weights, but
-    follow from the config: masks, rotary tables, position numbers.
+    follow from the config: masks, rotary tables, position numbers. ``optional``: our names of what a file may leave
+    out, and that is 0 then.
     """
 
     lines: tuple[Line, ...]
     base: str = ""
     older: tuple[tuple[str, str], ...] = ()
     not_weights: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @classmethod
     def of(
