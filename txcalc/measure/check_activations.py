@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import torch
@@ -165,9 +166,8 @@ def _saved(built: Transformer, batch: int, tokens: int) -> int:
     layers = dict(zip(reversed(kinds), reversed(list(built.main.depths())), strict=True))
     size = 0
     for kind, layer in layers.items():
-        with torch.no_grad():
-            layer(x_BTD, context)  # makes what the layers share
-        kept = saved_bytes(lambda layer=layer: layer(x_BTD, context), _given(built, *_shared(context)))  # type: ignore[misc]  # bound now
+        apart = chain(built.parameters(), built.buffers(), _shared(context))
+        kept = saved_bytes(lambda layer=layer: layer(x_BTD, context), apart)  # type: ignore[misc]  # bound now
         size += kinds.count(kind) * kept
     return size
 

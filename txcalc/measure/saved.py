@@ -19,9 +19,11 @@ class _Kept:
 
 
 def saved_bytes(run: Callable[[], object], apart: Iterable[Tensor] = ()) -> int:
-    """Bytes of the distinct storages that ``run`` leaves for its backward; those of ``apart`` (parameters) are not
-    counted, nor what belongs to nodes that nothing leads back to."""
-    others, nodes = {key_of(tensor): tensor for tensor in apart}, WeakSet[_Kept]()
+    """Bytes of the distinct storages that ``run`` leaves for its backward, of nodes that something leads back to.
+
+    Those of ``apart`` are not counted: parameters, and what the run made for others, which is asked for after it.
+    """
+    nodes = WeakSet[_Kept]()
 
     def pack(tensor: Tensor) -> _Kept:
         kept = _Kept(tensor)
@@ -30,6 +32,7 @@ def saved_bytes(run: Callable[[], object], apart: Iterable[Tensor] = ()) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
         result = run()
+    others = {key_of(tensor): tensor for tensor in apart}
     held = {key_of(kept.tensor): kept.tensor for kept in nodes}
     size = sum(tensor.untyped_storage().nbytes() for key, tensor in held.items() if key not in others)
     del result
