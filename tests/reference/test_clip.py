@@ -1,4 +1,4 @@
-"""CLIP's towers by themselves: hidden states of texts and vectors of images equal transformers'."""
+"""CLIP's towers, and SigLIP's of images: hidden states of texts and vectors of images equal transformers'."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ CASES: dict[str, dict[str, Any]] = {
               "max_position_embeddings": 20, "pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 2},
     "images": {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"], **_D, "image_size": 12,
                "patch_size": 4},
+    "siglip images": {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"], **_D,
+                      "image_size": 12, "patch_size": 4},
 }  # fmt: skip
 
 
@@ -31,9 +33,11 @@ def inputs(name: str) -> Tensor:
 
 
 def ours(name: str, model: Transformer) -> Tensor:
-    """Of an image the class token alone: transformers norms no other."""
-    hidden_BTD = model(inputs(name)).hidden_BTD
-    return hidden_BTD if name == "texts" else hidden_BTD[:, :1]
+    """Of an image its vector: the pooled one, or the class token's, as transformers norms no other."""
+    out = model(inputs(name))
+    if out.pooled_BD is not None:
+        return out.pooled_BD[:, None]
+    return out.hidden_BTD if name == "texts" else out.hidden_BTD[:, :1]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -37,7 +37,7 @@ _MODULES: Final = {
     "gemma": "gemma3n_text gemma4_text gemma4_unified_text",
     "towers": "gemma3",
     "vision": "vit dinov2",
-    "clip": "clip_text_model clip_vision_model",
+    "clip": "clip_text_model clip_vision_model siglip_vision_model",
     "xlm": "xlm flaubert",
 }
 MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for model_type in types.split()}

@@ -1,10 +1,14 @@
-"""CLIP's towers by themselves. Published files name the tower before each tensor, today's transformers does not."""
+"""CLIP's towers, and SigLIP's of images, by themselves.
+
+Published files name the tower before each tensor, today's transformers does not.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 from txcalc.reference.names.table import Table
+from txcalc.reference.names.towers import siglip
 
 _LAYERS: Final = """
     layers.{i}.attn            TOWER.encoder.layers.{i}.self_attn
@@ -34,4 +38,5 @@ def _tower(text: str, name: str) -> Table:
 TABLES: Final = {
     "clip_text_model": _tower(_TEXT, "text_model"),
     "clip_vision_model": _tower(_VISION, "vision_model"),
+    "siglip_vision_model": Table.of(siglip("vision_model"), base="vision_model.", not_weights=("*position_ids",)),
 }
