@@ -187,6 +187,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "qwen3": {**LLAMA, "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]},
     "bert": BERT,
+    "ultrabert": {
+        **BERT, "model_type": "ultrabert", "architectures": ["UltrabertForMaskedLM"], "num_key_value_heads": 2,
+        "sliding_window": 3, "prediction_head_size": 20,
+    },
     "opt": {
         "model_type": "opt", "architectures": ["OPTForCausalLM"], "hidden_size": 48, "ffn_dim": 80,
         "num_hidden_layers": 3, "num_attention_heads": 6, "vocab_size": 101, "max_position_embeddings": 64,

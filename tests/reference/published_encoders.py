@@ -8,6 +8,7 @@ from tests.reference.published import V
 
 _D = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": V,
       "max_position_embeddings": 64, "pad_token_id": 1}  # fmt: skip
+_ULTRA = {"prediction_head_size": 20, "initializer_range": 0.3}  # two layers of small weights would leave little
 
 #: type -> (class, fields); variants carry a word after the type's name.
 TYPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,6 +37,10 @@ TYPES: dict[str, tuple[str, dict[str, Any]]] = {
     "nomic_bert": ("NomicBertForMaskedLM", _D),
     "gte": ("GteForMaskedLM", {**_D, "type_vocab_size": 0}),
     "jina_embeddings_v3": ("JinaEmbeddingsV3ForMaskedLM", _D),
+    "esmc": ("EsmcForMaskedLM", {**_D, "mask_token_id": 2, "attention_bias": True, "mlp_bias": True}),
+    "ultrabert": ("UltrabertForMaskedLM", {
+        **_D, **_ULTRA, "num_hidden_layers": 3, "num_key_value_heads": 2, "sliding_window": 3}),
+    "ultrabert tied": ("UltrabertForMaskedLM", {**_D, **_ULTRA, "tie_word_embeddings": True}),
     "fnet": ("FNetForMaskedLM", _D),
     "deberta": ("DebertaForMaskedLM", {**_D, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
     "deberta-v2": ("DebertaV2ForMaskedLM", {
@@ -65,6 +70,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "nomic_bert": ("NomicBertForSequenceClassification", "NomicBertModel"),
     "gte": ("GteForSequenceClassification", "GteModel"),
     "jina_embeddings_v3": ("JinaEmbeddingsV3ForSequenceClassification", "JinaEmbeddingsV3Model"),
+    "esmc": ("EsmcForSequenceClassification", "EsmcForTokenClassification", "EsmcModel"),
+    "ultrabert": ("UltrabertForSequenceClassification", "UltrabertForQuestionAnswering", "UltrabertModel"),
     "fnet": ("FNetForSequenceClassification", "FNetModel"),
     "deberta": ("DebertaForSequenceClassification",),
     "deberta-v2": ("DebertaV2ForSequenceClassification", "DebertaV2ForTokenClassification", "DebertaV2Model"),

@@ -1,4 +1,4 @@
-"""Logits of encoders, and of encoder-decoders beside T5 and BART, equal transformers', as in test_logits."""
+"""Logits of encoders, of encoder-decoders beside T5 and BART, and hidden states of text parts equal transformers'."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.oracles import transformers_tiny
 from tests.reference import published_encoders as encoders
 from tests.reference import published_seq2seq as seq2seq
+from tests.reference import published_wrapped as wrapped
 from tests.reference.controls import unnoticed
 from tests.reference.published import V
 from tests.reference.published import config as published
@@ -20,7 +21,7 @@ from txcalc.configs import architecture_of
 from txcalc.reference import Output, Transformer, build
 from txcalc.reference.weights import load_state_dict_from, to_checkpoint
 
-EVERY = {**encoders.every(), **seq2seq.every()}
+EVERY = {**encoders.every(), **seq2seq.every(), **wrapped.every()}
 HEADS = encoders.other_classes(EVERY, {**encoders.HEADS, **seq2seq.HEADS})
 T, PROMPT, S, LIMIT = 13, 6, 9, 1e-5  # of the largest logit, fp32: both sides do the same sums in another order
 
@@ -126,9 +127,9 @@ def test_the_comparison_notices_a_wrong_tensor(name: str) -> None:
     assert [kind for kind in found if not kind.endswith(keys) and not any(word in kind for word in idle)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if "newer head" not in name])
+@pytest.mark.parametrize("name", [name for name in EVERY if "newer head" not in name and "moe_text" not in name])
 def test_what_is_written_is_what_transformers_holds(name: str) -> None:
-    """Names and values; transformers lists a tied tensor twice."""
+    """Names and values; transformers lists a tied tensor twice, and stacks experts that files hold one by one."""
     p = pair(name)
     written, theirs = to_checkpoint(p.ours), p.theirs.state_dict()
     assert written.keys() <= theirs.keys()
@@ -139,6 +140,14 @@ def test_kimi_k2_is_a_deepseek_v3_by_another_name() -> None:
     p = made(published("deepseek_v3"), "kimi_k2")
     with torch.no_grad():
         assert error(result(p.ours(p.tokens)), expected(p.out)) < LIMIT
+
+
+def test_a_text_part_is_read_as_files_of_the_whole_model_spell_it() -> None:
+    p = pair("glm4v_text")
+    for before in ("model.", "model.language_model."):
+        state = {before + key: tensor for key, tensor in p.theirs.state_dict().items()}
+        read = load_state_dict_from(build(p.ours.model), p.ours.model, state)
+        assert all(torch.equal(a, b) for a, b in zip(read.parameters(), p.ours.parameters(), strict=True))
 
 
 def test_a_bias_of_the_logits_may_be_missing_from_a_file() -> None:

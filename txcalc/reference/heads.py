@@ -25,8 +25,9 @@ class Head(nn.Module):
         self.head = head
         transform = head.transform
         self.dense = Projection(transform.dense) if transform else nn.Identity()
+        self.second = Projection(transform.second) if transform and transform.second else nn.Identity()
         self.norm = optional_norm(transform.norm if transform else None)
-        width = transform.dense.out_size if transform else head.input_size
+        width = (transform.second or transform.dense).out_size if transform else head.input_size
         self.matrix = None if head.tied else nn.Parameter(torch.empty(head.output_size, width))
         self.bias = nn.Parameter(torch.empty(head.output_size)) if head.bias else None
         self.fixed_bias: Tensor | None
@@ -37,7 +38,7 @@ class Head(nn.Module):
         """[.., input_size] -> logits [.., output_size]; ``table_VD`` is the token table of a tied head."""
         matrix_VD = table_VD if self.matrix is None else self.matrix
         assert matrix_VD is not None
-        logits_BTV = self.linear(self.norm(self.dense(x_BTD)), matrix_VD, self.bias)
+        logits_BTV = self.linear(self.norm(self.second(self.dense(x_BTD))), matrix_VD, self.bias)
         if self.fixed_bias is not None:
             logits_BTV.add_(self.fixed_bias)  # in place: as much memory as without
         if self.head.scale != 1.0:

@@ -37,10 +37,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "affine": "scaled and shifted streams (ZAYA)",
         "mixes_input": "a stream mixed with the embedded tokens (NeoMME)",
     },
-    arch.HeadTransform: {
-        "second": "a head of two projections (UltraBERT)",
-        "tied": "a head through the embedding's projection (NeoMME)",
-    },
+    arch.HeadTransform: {"tied": "a head through the embedding's projection (NeoMME)"},
     arch.TokenEmbedding: {
         "extra_tokens": "learned tokens beside a text (PEGASUS-X)",
         "prompt_tokens": "a learned prompt before every text (CPM-Ant)",

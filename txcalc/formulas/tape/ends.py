@@ -106,9 +106,10 @@ def head(w: Walk, h: Head, x: Value, rows: Expression, table: Value | None, *, a
     V = symbol("V" if h.kind != "classifier" else "num_labels", h.output_size)
     inner = t.again(x)
     if h.transform is not None:
-        inner = _next(w, inner, project(w, inner, h.transform.dense, "head transform"))
+        for each in filter(None, (h.transform.dense, h.transform.second)):
+            inner = _next(w, inner, project(w, inner, each, "head transform"))
         inner = _next(w, inner, w.norm(inner, h.transform.norm, rows))
-        D = symbol("embedding_size", h.transform.dense.out_size)
+        D = symbol("embedding_size", (h.transform.second or h.transform.dense).out_size)
     matrix = table if table is not None else w.parameter("head matrix", V * D)
     bias = w.parameter("head bias", 1 * V) if h.bias else None
     if bias is not None and apart and h.transform is None:

@@ -24,13 +24,15 @@ _MODULES: Final = {
     "mixtures": "mixtral qwen3_moe gpt_oss deepseek_v2 deepseek_v3 llama4_text aria_text",
     "gated": "axk2 hy_v4 dots3_note_text doge flint beam minimax_m3_vl_text cohere_compass_text "
     "emu3_text_model mllama_text_model moshi",
+    "wrapped_text": "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text "
+    "qwen2_5_omni_text qwen3_omni_moe_text glm_ocr_text paddleocr_vl_text",
     "hybrids": "qwen3_next jamba mamba",
     "recurrences": "mamba2 falcon_mamba bamba falcon_h1 granitemoehybrid nemotron_h recurrent_gemma lfm2 lfm2_moe",
     "deltas": "olmo_hybrid kimi_linear bailing_hybrid qwen3_5_text qwen3_5_moe_text minimax longcat_flash lfm3",
     "encoders": "bert roberta albert distilbert",
     "encoder_kin": "xlm-roberta camembert data2vec-text ibert roberta-prelayernorm xlm-roberta-xl mpnet longformer esm "
     "ernie megatron-bert bert-generation electra rembert roformer fnet deberta deberta-v2",
-    "modern_encoders": "modernbert modernbert-decoder eurobert nomic_bert gte jina_embeddings_v3",
+    "modern_encoders": "modernbert modernbert-decoder eurobert nomic_bert gte jina_embeddings_v3 esmc ultrabert",
     "seq2seq": "t5 bart",
     "seq2seq_kin": "mbart plbart mvp pegasus blenderbot blenderbot-small m2m_100 marian fsmt trocr led nllb-moe "
     "whisper mt5 umt5 longt5 switch_transformers t5gemma",

@@ -47,10 +47,10 @@ _HUNYUAN: Final = """
     layers.{i}.attn.q_norm    model.layers.{i}.self_attn.query_layernorm
     layers.{i}.attn.k_norm    model.layers.{i}.self_attn.key_layernorm
 """
-_GLM: Final = """
+GLM: Final = """
     layers.{i}.mlp.gate_proj+up_proj    model.layers.{i}.mlp.gate_up_proj
 """
-_GLM4: Final = """
+GLM4: Final = """
     layers.{i}.attn.norm_out    model.layers.{i}.post_self_attn_layernorm
     layers.{i}.mlp.norm_out     model.layers.{i}.post_mlp_layernorm
 """
@@ -93,8 +93,8 @@ TABLES: Final = {
         _table(DECODER),
     ),
     **dict.fromkeys("arcee nemotron jais2".split(), _table(OUTSIDE + ATTENTION + _PLAIN)),
-    "glm": _table(DECODER + _GLM),
-    "glm4": _table(DECODER + _GLM + _GLM4),
+    "glm": _table(DECODER + GLM),
+    "glm4": _table(DECODER + GLM + GLM4),
     "persimmon": _table(_PERSIMMON),
     "nanochat": _table(OUTSIDE + ATTENTION + _PLAIN + _NANOCHAT),
     "diffllama": _table(DECODER + _DIFFLLAMA),

@@ -13,7 +13,7 @@ def _table(text: str) -> Table:
     return Table.of(DECODER + MIXTURE + text, base="model.", not_weights=FREQUENCIES)
 
 
-_SHARED: Final = """
+SHARED: Final = """
     layers.{i}.moe.shared_expert    model.layers.{i}.mlp.shared_experts
     layers.{i}.attn.sinks_N         model.layers.{i}.self_attn.sinks
 """
@@ -80,17 +80,17 @@ _DBRX: Final = """
 """
 
 TABLES: Final = {
-    **dict.fromkeys("glm4_moe dots1 solar_open exaone_moe mimo_v2_flash mellum".split(), _table(_SHARED)),
+    **dict.fromkeys("glm4_moe dots1 solar_open exaone_moe mimo_v2_flash mellum".split(), _table(SHARED)),
     **dict.fromkeys(
         "kimi_k2 deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu".split(), _table(LATENT)
     ),
-    "kolibri1": _table(_SHARED + _KOLIBRI),
+    "kolibri1": _table(SHARED + _KOLIBRI),
     "minimax_m2": _table(_CORRECTION),
-    "hy_v3": _table(_SHARED + _CORRECTION),
-    "afmoe": _table(_SHARED).with_lines(_AFMOE),
-    "laguna": _table(_SHARED + _LAGUNA),
+    "hy_v3": _table(SHARED + _CORRECTION),
+    "afmoe": _table(SHARED).with_lines(_AFMOE),
+    "laguna": _table(SHARED + _LAGUNA),
     "phimoe": _table(_PHIMOE),
-    "ernie4_5_moe": _table(_SHARED + _ERNIE),
+    "ernie4_5_moe": _table(SHARED + _ERNIE),
     "hunyuan_v1_moe": _table(_HUNYUAN_MOE),
     "qwen2_moe": _table(_QWEN2_MOE),
     "dbrx": Table.of(_DBRX, base="transformer."),

@@ -1,4 +1,4 @@
-"""Encoders that are built as newer decoders are: ModernBERT, EuroBERT, NomicBERT, GTE, Jina v3."""
+"""Encoders that are built as newer decoders are: ModernBERT, EuroBERT, NomicBERT, GTE, Jina v3, ESM C, UltraBERT."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from txcalc import architecture as arch
 from txcalc.reference.names.encoders import bert, roberta
+from txcalc.reference.names.llama import DECODER
 from txcalc.reference.names.table import Table
 
 _MODERN: Final = """
@@ -36,6 +37,22 @@ _EUROBERT: Final = """
 _CLASSIFIER: Final = """
     head.matrix    classifier.weight
     head.bias      classifier.bias
+"""
+_ESMC_HEAD: Final = """
+    head.dense.linear    lm_head.dense
+    head.norm            lm_head.layer_norm
+    head.matrix          lm_head.decoder.weight
+    head.bias            lm_head.decoder.bias
+"""
+_ESMC_CLASSIFIER: Final = """
+    head.dense.linear    classifier.dense
+    head.matrix          classifier.out_proj.weight
+    head.bias            classifier.out_proj.bias
+"""
+_ULTRABERT_HEAD: Final = """
+    head.dense.linear    head.linear1
+    head.second.linear   head.linear2
+    head.matrix          head.decoder.weight
 """
 # The layers of newer encoders in transformers, which other code published under other names.
 _POST_NORMED: Final = """
@@ -106,6 +123,19 @@ def _jina(model: arch.Model) -> Table:
     return roberta(model, "roberta").with_lines(_POST_NORMED.replace("BASE", "roberta"))
 
 
+def _esmc(model: arch.Model) -> Table:
+    """The classifier of a sequence has a layer of its own; that of tokens is any type's."""
+    table = Table.of(DECODER.replace("model.", "esmc."), base="esmc.")
+    if _is_classifier(model):
+        return table.with_lines(_ESMC_CLASSIFIER) if model.head and model.head.transform else table
+    return table.with_lines(_ESMC_HEAD)
+
+
+def _ultrabert(model: arch.Model) -> Table:
+    table = Table.of(DECODER, base="model.", older=(("ultrabert.", "model."), ("cls.", "head.decoder.")))
+    return table if _is_classifier(model) else table.with_lines(_ULTRABERT_HEAD)
+
+
 TABLES: Final = {
     "modernbert": _modernbert,
     "modernbert-decoder": _modernbert_decoder,
@@ -113,4 +143,6 @@ TABLES: Final = {
     "nomic_bert": _nomic,
     "gte": _gte,
     "jina_embeddings_v3": _jina,
+    "esmc": _esmc,
+    "ultrabert": _ultrabert,
 }
