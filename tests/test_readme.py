@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.readme import README, Example, agrees, examples, run, with_types
+from tests.type_table import held_by_logits
 
 EXAMPLES = examples(README.read_text(encoding="utf-8"))
 
@@ -23,6 +24,14 @@ def test_every_model_type_is_listed_and_what_is_not_built() -> None:
     text = README.read_text(encoding="utf-8")
     assert text.count("<!-- types -->") == text.count("<!-- not built -->") == 1
     assert with_types(text) == text
+
+
+def test_types_held_by_logits_are_found_in_the_tests_that_hold_them() -> None:
+    """One of each table, and none that stands in a table that is compared in another way, or in none."""
+    held = held_by_logits()
+    one_each = "llama apertus mamba2 xglm esm umt5 glm4v_text kimi_k2 vit clip_text_model siglip_vision_model gemma3"
+    assert held >= set(one_each.split())
+    assert held.isdisjoint({"clip", "mllama", "llava", "transformer"})
 
 
 def test_a_changed_figure_is_noticed() -> None:

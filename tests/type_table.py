@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING
 
 import txcalc
-from tests.reference import published, published_gpt_kin, published_hybrids, published_width
+from tests.oracles import transformers_tiny
 from txcalc.architecture import Model
 from txcalc.configs import architecture_of, known_types
 from txcalc.configs.registry import MODULE_OF, REFUSED
@@ -31,8 +35,6 @@ NEEDED = {
     "qwen3_5": {"architectures": ["Qwen3_5ForConditionalGeneration"]},
     "qwen3_5_moe": {"architectures": ["Qwen3_5MoeForConditionalGeneration"]},
 }
-#: Types whose logits or hidden states are held against transformers outside the tables of ``test_logits*``.
-ELSEWHERE = frozenset({"vit", "dinov2", "siglip_vision_model", "gemma3", "mllama"})
 
 
 class Profile(NamedTuple):
@@ -82,9 +84,25 @@ def basis(answer: Callable[[], Node], key: str) -> str:
 
 
 def held_by_logits() -> frozenset[str]:
-    """Types in the tables of the logits tests."""
-    tables = (published.every(), published_width.every(), published_hybrids.every(), published_gpt_kin.every())
-    return ELSEWHERE | {str(config["model_type"]) for table in tables for config in table.values()}
+    """Types of the configs that some test, named for being equal to transformers, runs in both models."""
+    found = set[str]()
+    for path in sorted((Path(__file__).parent / "reference").glob("test_*.py")):
+        module = import_module(f"tests.reference.{path.stem}")
+        if vars(module).get("transformers_tiny") is transformers_tiny:
+            found.update(_compared(module))
+    return frozenset(found)
+
+
+def _compared(module: ModuleType) -> Iterator[str]:
+    """Model types of the configs, by their names in the tables of a module, that its comparisons are run with."""
+    values = vars(module)
+    tables = [each for each in values.values() if isinstance(each, dict)]
+    for name in values:
+        if re.fullmatch(r"test_\w+_equals?_transformers", name):
+            marks = [mark for mark in getattr(values[name], "pytestmark", ()) if mark.name == "parametrize"]
+            keys = {key for mark in marks for key in mark.args[1] if isinstance(key, str)}
+            configs = [table[key] for table in tables for key in keys & table.keys()]
+            yield from (config["model_type"] for config in configs if "model_type" in config)
 
 
 def checked(model: Model) -> bool:

@@ -23,6 +23,11 @@ from txcalc.reference.weights import load_state_dict_from, to_checkpoint
 
 EVERY = {**encoders.every(), **seq2seq.every(), **wrapped.every()}
 HEADS = encoders.other_classes(EVERY, {**encoders.HEADS, **seq2seq.HEADS})
+KNOWN_AS = {"kimi_k2": "deepseek_v3", "mimo": "qwen2"}  # by their code; transformers does not know the names
+RENAMED = {
+    "kimi_k2": published("deepseek_v3", model_type="kimi_k2"),
+    "mimo": published("qwen2", model_type="mimo", architectures=["MiMoForCausalLM"]),
+}
 T, PROMPT, S, LIMIT = 13, 6, 9, 1e-5  # of the largest logit, fp32: both sides do the same sums in another order
 
 
@@ -36,10 +41,9 @@ class Pair(NamedTuple):
     out: Any
 
 
-def made(config: dict[str, Any], model_type: str = "") -> Pair:
-    """``model_type``: ours, where transformers knows the same model by another name."""
-    theirs = transformers_tiny.made(config)
-    model = architecture_of({**config, "model_type": model_type or config["model_type"]})
+def made(config: dict[str, Any], theirs_is: dict[str, Any] | None = None) -> Pair:
+    """``theirs_is``: the config for transformers, where it knows the same model by another name."""
+    theirs, model = transformers_tiny.made(theirs_is or config), architecture_of(config)
     assert model.reasons == ()
     ours = load_state_dict_from(build(model), model, theirs.state_dict())
     generator = torch.Generator().manual_seed(1)
@@ -136,8 +140,9 @@ def test_what_is_written_is_what_transformers_holds(name: str) -> None:
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in written.items())
 
 
-def test_kimi_k2_is_a_deepseek_v3_by_another_name() -> None:
-    p = made(published("deepseek_v3"), "kimi_k2")
+@pytest.mark.parametrize("name", RENAMED)
+def test_a_type_by_another_name_equals_transformers(name: str) -> None:
+    p = made(RENAMED[name], published(KNOWN_AS[name]))
     with torch.no_grad():
         assert error(result(p.ours(p.tokens)), expected(p.out)) < LIMIT
 
