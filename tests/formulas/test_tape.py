@@ -123,7 +123,7 @@ def gpts(draw: st.DrawFn) -> dict[str, Any]:
     heads = draw(st.integers(1, 5))
     return {
         **GPT2,
-        "n_embd": heads * draw(st.integers(1, 12)),
+        "n_embd": heads * draw(st.integers(2, 12)),
         "n_head": heads,
         "n_inner": draw(st.integers(1, 120)),
         "vocab_size": draw(st.integers(2, 300)),

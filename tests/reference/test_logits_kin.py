@@ -25,8 +25,8 @@ EVERY = {**encoders.every(), **seq2seq.every(), **wrapped.every()}
 HEADS = encoders.other_classes(EVERY, {**encoders.HEADS, **seq2seq.HEADS})
 KNOWN_AS = {"kimi_k2": "deepseek_v3", "mimo": "qwen2"}  # by their code; transformers does not know the names
 RENAMED = {
-    "kimi_k2": published("deepseek_v3", model_type="kimi_k2"),
-    "mimo": published("qwen2", model_type="mimo", architectures=["MiMoForCausalLM"]),
+    "kimi_k2": {**published("deepseek_v3"), "model_type": "kimi_k2"},
+    "mimo": {**published("qwen2"), "model_type": "mimo", "architectures": ["MiMoForCausalLM"]},
 }
 T, PROMPT, S, LIMIT = 13, 6, 9, 1e-5  # of the largest logit, fp32: both sides do the same sums in another order
 

@@ -122,6 +122,8 @@ def _reasons(sublayer: Sublayer, training: bool) -> Iterator[str]:
 
 
 def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
+    if a.head_dim == 1:  # torch then reads the heads' outputs where they lie, and adds o_proj's bias apart
+        yield "heads of one channel"
     if a.global_tokens is not None or a.sparse_blocks is not None:
         yield "global tokens and sparse blocks"
     if a.transient_global is not None or a.global_stream is not None:
