@@ -286,3 +286,15 @@ BOTH_WAYS = {"model_type": "gemma3_text", "num_hidden_layers": 2, "use_bidirecti
 def test_refused(config: dict[str, Any], question: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         tree(config, **question)
+
+
+BLOCKS = {"longformer": {}, "led": {}, "longt5": {}, "big_bird": {"block_size": 2, "num_random_blocks": 3}}
+
+
+@pytest.mark.parametrize("model_type", BLOCKS)
+def test_what_published_code_runs_in_blocks_is_an_estimate_of_the_whole_square(model_type: str) -> None:
+    """BigBird's sequences of at most (5 + 2 * 3) * 2 = 22 tokens run in full; pairs that masks keep are a count."""
+    model = architecture_of({"model_type": model_type, **BLOCKS[model_type]})
+    assert "padded blocks" in flops(model, seq=23).find("flops.matmul").reason
+    assert flops(model, seq=23, mask="exact").find("flops.matmul").basis == "exact"
+    assert (flops(model, seq=22).find("flops.matmul").basis == "exact") == (model_type == "big_bird")

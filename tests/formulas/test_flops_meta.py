@@ -86,6 +86,8 @@ QWEN3_NEXT: dict[str, Any] = {
     "shared_expert_intermediate_size": 24,
 }
 
+DIFFERENTIAL = {**LLAMA, "model_type": "diffllama", "num_attention_heads": 8}
+
 DECODERS = [LLAMA, GPT2, MIXTRAL, MISTRAL, GEMMA3, DEEPSEEK]
 TWO_STACKS = [T5, BART]
 RECURRENT = [MAMBA, JAMBA, QWEN3_NEXT]
@@ -112,6 +114,17 @@ def test_forward_and_backward(config: dict[str, Any]) -> None:
     found = ours(config, batch=3, seq=13, phase="train")
     assert (found["flops.forward"], found["flops.backward"]) == (forward, backward)
     assert backward == 2 * forward
+
+
+def test_differential_attention() -> None:
+    """Eight heads, four maps of a pair each; either map is made once for each half of its values, scores and all."""
+    model = flop_counter.model_of(DIFFERENTIAL)
+    assert ours(DIFFERENTIAL, batch=3, seq=13)["flops.matmul"] == flop_counter.forward(
+        model, input_ids=flop_counter.tokens(3, 13)
+    )
+    assert ours(DIFFERENTIAL, batch=2, ctx=12, phase="decode")["flops.matmul"] == flop_counter.decode(
+        model, batch=2, ctx=12
+    )
 
 
 @pytest.mark.parametrize("config", TWO_STACKS, ids=name_of)

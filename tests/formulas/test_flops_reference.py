@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.formulas.test_flops_meta import BART, BERT, DEEPSEEK, GEMMA3, GPT2, JAMBA, LLAMA, MIXTRAL, QWEN3_NEXT, T5
 from tests.reference.kinds import ATTENTIONS, CACHING, LINEAR, RECURRENT
 from tests.reference.tiny import decoder, feed_forward, layer
-from txcalc.architecture import FourierMixing, LatentAttention, Model, SelfAttention, Sublayer
+from txcalc.architecture import FourierMixing, LatentAttention, Model, Sublayer
 from txcalc.configs import architecture_of
 from txcalc.formulas.flops import flops
 from txcalc.formulas.flops_work import Mask
@@ -31,15 +31,11 @@ KINDS: dict[str, Sublayer] = {
 def apart(kind: str, batch: int, pairs: int) -> tuple[int, int]:
     """(forward, backward) that the reference counts above ours, in two layers.
 
-    It sums an indexer's scores over the heads elementwise, where transformers multiplies matrices; and it runs each
-    softmax map of differential attention once for either half of the values, scores and all.
+    It sums an indexer's scores over the heads elementwise, where transformers multiplies matrices.
     """
     sublayer = KINDS[kind]
     if isinstance(sublayer, LatentAttention) and sublayer.indexer is not None:
         return -2 * 2 * batch * sublayer.indexer.num_heads * pairs, 0
-    if isinstance(sublayer, SelfAttention) and sublayer.differential is not None:
-        scores = 2 * 2 * batch * sublayer.num_attention_heads * pairs * sublayer.head_dim
-        return scores, 2 * scores
     return 0, 0
 
 

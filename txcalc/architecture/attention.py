@@ -219,6 +219,7 @@ class SelfAttention(Record):
     scale: float | None = None  # of the scores; None: 1 / sqrt(head_dim)
     window: int | None = None  # a token sees itself and window - 1 before it; when not causal, window // 2 to each side
     chunk: int | None = None  # tokens see only their own chunk of this length (Llama 4)
+    in_blocks: bool = False  # published code multiplies padded blocks of the window, not a masked square (LongT5)
     global_tokens: GlobalAttention | None = None
     sparse_blocks: SparseBlocks | None = None
     transient_global: TransientGlobal | None = None

@@ -156,7 +156,7 @@ def _led(r: Reader) -> Model:
     def mixers(role: Role, plain: SelfAttention, depth: int) -> Sequence[SelfAttention]:
         if role == "decoder":
             return [plain] * depth
-        return [plain.replace(window=window, global_tokens=GlobalAttention()) for window in windows]
+        return [plain.replace(window=window, in_blocks=True, global_tokens=GlobalAttention()) for window in windows]
 
     return bart_like(r, LED, mixers=mixers)
 

@@ -68,7 +68,7 @@ def _longformer(r: Reader) -> Model:
     hidden, rows = r.integer("hidden_size"), r.integer("max_position_embeddings")
     norm, offset = layer_norm(hidden, r.number("layer_norm_eps")), first_position(r)
     attention, feed_forward = bert_sublayers(r, role="encoder")
-    attention = attention.replace(global_tokens=GlobalAttention())
+    attention = attention.replace(global_tokens=GlobalAttention(), in_blocks=True)
 
     def layer(window: int) -> Layer:
         return post_norm(attention.replace(window=window), feed_forward, norm=norm)

@@ -75,7 +75,7 @@ def _longt5(r: Reader) -> Model:
     def attentions(role: Role, plain: SelfAttention, depth: int) -> Sequence[SelfAttention]:
         if role == "decoder":
             return [plain] * depth
-        return [plain.replace(window=2 * radius, transient_global=summaries)] * depth
+        return [plain.replace(window=2 * radius, in_blocks=True, transient_global=summaries)] * depth
 
     return t5_like(r, Kin(prefix="LongT5", tasks="seq2seq_lm base encoder", always_tied=True), attentions=attentions)
 

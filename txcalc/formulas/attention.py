@@ -299,7 +299,7 @@ def _crossing(model: Model, kinds: list[Kind]) -> list[Node]:
     ignored, as in the whole square.
     """
     growing = [kind for kind in kinds if not isinstance(kind.attention, CrossAttention)]
-    rate = sum(kind.layers * int(kind.N) * (int(kind.H) + int(kind.Hv)) for kind in growing)
+    rate = sum(kind.layers * int(kind.N) * _channels(kind) for kind in growing)
     fed = _feed_forward_parameters(model)
     if not fed or not rate:
         return []
@@ -324,6 +324,12 @@ def _crossing(model: Model, kinds: list[Kind]) -> list[Node]:
             convention="half of the pairs: query i meets i keys",
         ),
     ]
+
+
+def _channels(kind: Kind) -> int:
+    """Multiply-adds a pair and head; a map of differential attention is made once for either half of its values."""
+    differential = isinstance(kind.attention, SelfAttention) and kind.attention.differential is not None
+    return (2 if differential else 1) * (int(kind.H) + int(kind.Hv))
 
 
 def _feed_forward_parameters(model: Model) -> int:

@@ -118,7 +118,7 @@ def _products(a: SelfAttention, work: Work, pairs: Expression, *, half: bool) ->
     if a.landmarks is not None:
         return [*landmark_flops(a.landmarks, work, N, H, Hv)]
     return [
-        product_flops("scores", work, N, pairs, H, half=half),
+        product_flops("scores", work, 2 * N if a.differential else N, pairs, H, half=half),  # for either half of values
         _position_scores(a, work, pairs, half),
         product_flops("values", work, N, pairs, 2 * Hv if a.differential else Hv, half=half),
     ]

@@ -76,4 +76,14 @@ def approximated(a: SelfAttention, work: Work) -> str:
         return f"landmarks are means of segments of a sequence of {a.landmarks.length} tokens, and of no other length"
     if a.weighting in ("hashes", "resolutions"):
         return "the whole square, as the exact attention that is approximated would take"
+    if work.mask != "exact" and _runs_in_blocks(a, work):
+        return "the whole square; published code runs padded blocks of tokens and their neighbours"
     return ""
+
+
+def _runs_in_blocks(a: SelfAttention, work: Work) -> bool:
+    """BigBird's short sequences are no more than the blocks that each of its tokens would see, and run in full."""
+    if a.sparse_blocks is None:
+        return a.in_blocks
+    seen = 5 + 2 * a.sparse_blocks.num_random_blocks
+    return int(work.T) > seen * a.sparse_blocks.block_size

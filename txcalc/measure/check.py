@@ -160,8 +160,6 @@ def _require_counted_alike(model: arch.Model) -> None:
     """
     for stack in model.stacks:
         for sublayer in (each for layer in stack.layers for each in layer.sublayers()):
-            if isinstance(sublayer, arch.SelfAttention) and sublayer.differential is not None:
-                raise RequestError("the reference makes the scores of differential attention twice")
             if isinstance(sublayer, arch.LatentAttention) and sublayer.indexer is not None:
                 raise RequestError("the reference sums the scores of a sparse-attention indexer elementwise")
 
