@@ -55,6 +55,10 @@ def test_kinds_that_cache_unlike_each_other_agree(kind: str) -> None:
     assert failures(tiny.decoder(tiny.layer(CACHING[kind]), tiny.layer(CACHING[kind], tiny.feed_forward()))) == []
 
 
+def test_a_classifier_on_every_token_agrees() -> None:
+    assert failures(model_of("llama", architectures=["LlamaForSequenceClassification"])) == []
+
+
 def test_flops_are_skipped_where_the_reference_multiplies_otherwise() -> None:
     found = check_model(tiny.decoder(tiny.layer(CACHING["latent, indexer"])), ALL)
     assert {(each.quantity, each.verdict) for each in found} == {

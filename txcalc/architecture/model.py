@@ -235,6 +235,7 @@ class Head(Record):
     softcap: float | None = None
     scale: float = 1.0  # of the logits (Cohere) or of the hidden states before a tied head (T5: 1 / sqrt(D))
     pooled: bool = False
+    every_position: bool = False  # a pooled one of a decoder runs on all tokens, and then the last one's is kept
     reads: Literal["usual", "first", "last", "mean", "first_and_mean", "patches"] = "usual"
     tied_to: Role = "decoder"
     own_channels: int = 0  # columns of its own that a tied matrix has beside the table's (MobileBERT)

@@ -116,7 +116,7 @@ def causal_head(
         case "base":
             return None
         case "sequence_classification":  # transformers' generic one: no bias, reads the last token
-            return classifier(input_size, num_labels(r), role=role, pooled=True)
+            return last_of_all(classifier(input_size, num_labels(r), role=role))
         case "token_classification":
             return classifier(input_size, num_labels(r), role=role, bias=True)
         case "question_answering":
@@ -166,6 +166,11 @@ def published_text(r: Reader, prefix: str, *tasks: str) -> dict[str, Any]:
 def has_tie(r: Reader) -> bool:
     """Whether the config or the type's defaults say if the head is tied."""
     return r.has("tie_word_embeddings") or "tie_word_embeddings" in r.defaults
+
+
+def last_of_all(head: Head) -> Head:
+    """A classifier of a sequence as decoders are published with it: on every token, of which the last one counts."""
+    return head.replace(pooled=True, every_position=True)
 
 
 def classifier(input_size: int, outputs: int, *, role: Role, bias: bool = False, pooled: bool = False) -> Head:

@@ -35,7 +35,7 @@ from txcalc.configs.common import (
     swiglu,
 )
 from txcalc.configs.encoders import LM_TASKS, Plan, dense_classifier, encoder_model, head_width, known_task, plain_plan
-from txcalc.configs.heads import Task, classifier, num_labels
+from txcalc.configs.heads import Task, classifier, last_of_all, num_labels
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 
@@ -210,7 +210,7 @@ def _modern_plan(r: Reader, task: Task, norm: Norm, role: Role) -> Plan:
 def _labels(r: Reader, task: Task, hidden: int, role: Role) -> Head:
     """A classifier; the decoder's reads the last token, and its bias is a setting."""
     if role == "decoder":
-        return classifier(hidden, num_labels(r), role=role, bias=r.flag("classifier_bias"), pooled=True)
+        return last_of_all(classifier(hidden, num_labels(r), role=role, bias=r.flag("classifier_bias")))
     outputs = 1 if task == "multiple_choice" else num_labels(r)
     pooled = task in ("sequence_classification", "multiple_choice")
     head = classifier(hidden, outputs, role=role, bias=True, pooled=pooled)

@@ -18,7 +18,7 @@ from txcalc.configs.common import (
     self_attention,
 )
 from txcalc.configs.encoders import known_task
-from txcalc.configs.heads import Task, classifier, num_labels
+from txcalc.configs.heads import Task, classifier, last_of_all, num_labels
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 
@@ -131,9 +131,10 @@ def _head(r: Reader, task: Task, stack: Stack, side: Reader) -> Head | None:
     if task in ("base", "encoder"):
         return None
     if task in ("sequence_classification", "token_classification"):
-        pooled = task == "sequence_classification"
-        head = classifier(hidden, num_labels(r), role=stack.role, bias=True, pooled=pooled)
-        return head.replace(reads="last") if pooled and stack.role == "encoder" else head
+        head = classifier(hidden, num_labels(r), role=stack.role, bias=True)
+        if task == "token_classification":
+            return head
+        return last_of_all(head).replace(reads="last" if stack.role == "encoder" else "usual")
     return Head(
         kind="lm",
         input_size=hidden,

@@ -33,7 +33,7 @@ from txcalc.configs.common import (
 )
 from txcalc.configs.encoders import known_task
 from txcalc.configs.gemma import KINDS, gemma3_rotary, siglip_tower
-from txcalc.configs.heads import Task, classifier, num_labels
+from txcalc.configs.heads import Task, classifier, last_of_all, num_labels
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 
@@ -142,7 +142,8 @@ def _head(r: Reader, task: Task, decoder: Stack, side: Reader, *, tied: bool) ->
     if task == "base":
         return None
     if task in ("sequence_classification", "token_classification"):
-        return classifier(hidden, num_labels(r), role="decoder", bias=True, pooled=task == "sequence_classification")
+        head = classifier(hidden, num_labels(r), role="decoder", bias=True)
+        return last_of_all(head) if task == "sequence_classification" else head
     return Head(
         kind="lm",
         input_size=hidden,

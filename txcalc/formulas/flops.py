@@ -144,7 +144,8 @@ def _head(model: Model, asked: Question, head: Head | None, name: str) -> Node |
     work = asked.work(model, model.main)
     if head is None or work is None:
         return None
-    one_a_sequence = head.pooled or (head.kind == "lm" and asked.logits == "last")
+    every = head.kind == "lm" or head.every_position
+    one_a_sequence = (head.pooled and not every) or (every and asked.logits == "last")
     rows = work.B if one_a_sequence else work.B * symbol("T", asked.tokens)  # none for a prompt that is always there
     embedding = model.main.embedding
     if head.reads == "patches" and isinstance(embedding, PatchEmbedding):

@@ -217,7 +217,9 @@ class Transformer(nn.Module):
         if self.head is not None:
             head = self.head.head
             table_VD = self.table(head.tied_to) if head.tied else None
-            if head.pooled:
+            if head.every_position and not last_only:
+                out.logits = self._summary(self.head(hidden_BTD, table_VD), None, rows)
+            elif head.pooled:
                 out.logits = self.head(self._summary(hidden_BTD, pooled_BD, rows), table_VD)
             elif last_only:
                 out.logits = self.head(rows.last(hidden_BTD)[:, None], table_VD)
