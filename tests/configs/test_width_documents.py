@@ -89,6 +89,26 @@ def test_modernvbert_varied(text: Any, head: bool, tied: bool, side: int, labels
     assert_params_equal_meta(config)
 
 
+ULTRA: dict[str, Any] = {
+    **WHOLE, "model_type": "ultravbert", "architectures": ["UltraVBertForMaskedLM"],
+    "text_config": {**TEXT, "model_type": "ultrabert", "prediction_head_size": 6},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_ultravbert(task: str, tied: bool) -> None:
+    text = {**ULTRA["text_config"], "attention_bias": tied, "mlp_bias": tied, "num_key_value_heads": 1}
+    changes = {"architectures": [f"UltraVBert{task}"], "tie_word_embeddings": tied, "num_labels": 3}
+    assert_params_equal_meta({**ULTRA, **changes, "text_config": text})
+
+
+def test_ultravbert_default() -> None:
+    default = default_config("ultravbert")
+    text = {**default["text_config"], "num_hidden_layers": 2, "layer_types": None}
+    assert_params_equal_meta({**default, "text_config": text, "architectures": ["UltraVBertForMaskedLM"]})
+
+
 # ---- FLOPs ----------------------------------------------------------------------------------------------------------
 
 NEO: dict[str, Any] = {
@@ -98,7 +118,7 @@ NEO: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("config", [NEO, {**NEO, "architectures": ["NeoMMEForRetrieval"]}, WHOLE],
+@pytest.mark.parametrize("config", [NEO, {**NEO, "architectures": ["NeoMMEForRetrieval"]}, WHOLE, ULTRA],
                          ids=lambda config: config["architectures"][0])  # fmt: skip
 def test_flops_of_text(config: dict[str, Any]) -> None:
     counted = flop_counter.on_cpu(config, input_ids=torch.ones(2, 7, dtype=torch.long))
@@ -123,6 +143,7 @@ def test_neomme_windows_take_turns() -> None:
 def test_the_comparison_notices() -> None:
     assert_params_differ_from_meta(NEO, {**NEO, "tie_word_embeddings": False})
     assert_params_differ_from_meta(WHOLE, {**WHOLE, "pixel_shuffle_factor": 1})
+    assert_params_differ_from_meta(ULTRA, {**ULTRA, "text_config": {**ULTRA["text_config"], "prediction_head_size": 7}})
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ class CountedPart(Record):
 
 
 class Connector(Record):
-    """From a tower's output to the decoder's input: norm, then projections; ``tokens``: how many the decoder sees.
+    """From a tower's output to the decoder's input: norm, projections, norm; ``tokens``: how many the decoder sees.
 
     ``pool``: before the norm, the grid of patches is averaged over squares of this many patches a side (Gemma 3).
     ``pool_by_product``: that average is a product with a matrix [tokens, patches] of shares (Gemma 4).
@@ -273,6 +273,7 @@ class Connector(Record):
     tower: Role
     norm: Norm | None
     projections: tuple[Projection, ...]
+    norm_after: Norm | None = None
     tokens: int | None = None
     pool: int = 1
     pool_by_product: bool = False

@@ -1,4 +1,4 @@
-"""Encoders of pages, text and image at once: NeoMME, ModernVBERT.
+"""Encoders of pages, text and image at once: NeoMME, ModernVBERT, UltraVBERT.
 
 Sources: transformers 5.23's modeling code (NeoMME); Teiletche et al. 2025 (arXiv 2510.01149), section 3 (ModernVBERT).
 """
@@ -38,6 +38,7 @@ from txcalc.configs.common import (
 from txcalc.configs.encoders import Plan, encoder_model, known_task, plain_feed_forward
 from txcalc.configs.heads import class_of, classifier, num_labels
 from txcalc.configs.modernbert import MODERNBERT_DEFAULTS, modern_encoder
+from txcalc.configs.new_encoders import ULTRABERT_DEFAULTS, ultra_encoder, ultra_masked_head
 from txcalc.configs.reader import Reader, shown
 from txcalc.configs.registry import ModelType
 
@@ -66,8 +67,10 @@ MODERNVBERT_DEFAULTS: Final[dict[str, Any]] = {
     "classifier_pooling": "cls",
     "tie_word_embeddings": False,
 }
+ULTRAVBERT_DEFAULTS: Final = MODERNVBERT_DEFAULTS
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _ROTARY: Final = {_FULL: (1_000_000.0, 0.25), _SLIDING: (10_000.0, 1.0)}  # base, share of a head that turns
+_TASKS: Final = "base masked_lm sequence_classification token_classification"
 _LONG: Final = 1024  # the window of every second windowed layer
 
 
@@ -200,29 +203,60 @@ def _patches(r: Reader, hidden: int) -> CountedPart:
     return CountedPart(name="patches", tensors=tensors)
 
 
-# ---- ModernVBERT ----------------------------------------------------------------------------------------------------
+# ---- ModernVBERT, UltraVBERT ----------------------------------------------------------------------------------------
 
 
 def _modernvbert(r: Reader) -> Model:
     """ModernBERT behind SigLIP's tower, whose patches are joined square by square and projected once."""
-    r.ignore("image_token_id", "initializer_cutoff_factor", "classifier_bias")
-    tasks = "base masked_lm sequence_classification token_classification"
-    task = known_task(r, tasks, prefix="ModernVBert", default="masked_lm")
-    text = r.nested("text_config", defaults=MODERNBERT_DEFAULTS)
-    text.origin = "transformers 5.23 ModernBertConfig"
-    if text.model_type not in ("", "modernbert"):
-        raise text.error("model_type", f"is {text.model_type!r}; ModernVBERT's text model is a modernbert")
+    r.ignore("classifier_bias")
+    task = known_task(r, _TASKS, prefix="ModernVBert", default="masked_lm")
+    text = _text(r, "modernbert", MODERNBERT_DEFAULTS, "ModernBertConfig")
     model = modern_encoder(text)
+    return _with_tower(r, model, _page_head(r, text, task, model.main.hidden_size), norm_after=None)
+
+
+def _ultravbert(r: Reader) -> Model:
+    """UltraBERT behind the same tower; a norm after the projection gives image tokens their scale."""
+    task = known_task(r, _TASKS, prefix="UltraVBert", default="masked_lm")
+    text = _text(r, "ultrabert", ULTRABERT_DEFAULTS, "UltrabertConfig")
+    model = ultra_encoder(text)
     hidden = model.main.hidden_size
-    tower, connector = _tower(r, hidden)
+    after = Norm(kind="rmsnorm", width=hidden, eps=text.number("rms_norm_eps"))
+    return _with_tower(r, model, _ultra_head(r, text, task, hidden), norm_after=after)
+
+
+def _text(r: Reader, model_type: str, defaults: Mapping[str, Any], config: str) -> Reader:
+    text = r.nested("text_config", defaults=dict(defaults))
+    text.origin = f"transformers 5.23 {config}"
+    if text.model_type not in ("", model_type):
+        raise text.error("model_type", f"is {text.model_type!r}; {r.model_type}'s text model is a {model_type}")
+    return text
+
+
+def _with_tower(r: Reader, model: Model, head: Head | None, *, norm_after: Norm | None) -> Model:
+    r.ignore("image_token_id", "initializer_cutoff_factor")
+    tower, connector = _tower(r, model.main.hidden_size)
     return model.replace(
         model_type=r.model_type,
         stacks=(*model.stacks, tower),
-        connectors=(connector,),
-        head=_page_head(r, text, task, hidden),
+        connectors=(connector.replace(norm_after=norm_after),),
+        head=head,
         dtype=dtype_of(r) or model.dtype,
         quantization=quantization_of(r),
     )
+
+
+def _ultra_head(r: Reader, text: Reader, task: str, hidden: int) -> Head | None:
+    """UltraBERT's head on words; a plain classifier otherwise. The outer config says whether it is tied."""
+    tied, mean = r.flag("tie_word_embeddings"), r.choice("classifier_pooling", ("cls", "mean")) == "mean"
+    if task == "masked_lm":
+        return ultra_masked_head(text, hidden, tied=tied)
+    text.ignore("prediction_head_size")
+    if task == "base":
+        return None
+    pooled = task == "sequence_classification"
+    head = classifier(hidden, num_labels(r), role="encoder", bias=True, pooled=pooled)
+    return head.replace(reads="mean" if pooled and mean else "usual")
 
 
 def _page_head(r: Reader, text: Reader, task: str, hidden: int) -> Head | None:
@@ -257,7 +291,7 @@ def _tower(r: Reader, hidden: int) -> tuple[Stack, Connector]:
     vision = r.nested("vision_config", defaults=siglip.SIGLIP_VISION_DEFAULTS)
     vision.origin = siglip.ORIGIN
     if vision.model_type not in ("", "siglip_vision_model"):
-        raise vision.error("model_type", f"is {vision.model_type!r}; ModernVBERT's tower is a siglip_vision_model")
+        raise vision.error("model_type", f"is {vision.model_type!r}; {r.model_type}'s tower is a siglip_vision_model")
     tower, side = siglip.vision_stack(vision), r.integer("pixel_shuffle_factor")
     if siglip.patches_per_side(vision) % side:
         r.notes.append(f"images do not run: {siglip.patches_per_side(vision)} patches a side, not a multiple of {side}")
@@ -270,5 +304,8 @@ TYPES: Final = {
     "neomme": ModelType(build=_neomme, defaults=NEOMME_DEFAULTS, origin="transformers 5.23 NeoMMEConfig"),
     "modernvbert": ModelType(
         build=_modernvbert, defaults=MODERNVBERT_DEFAULTS, origin="transformers 5.23 ModernVBertConfig"
+    ),
+    "ultravbert": ModelType(
+        build=_ultravbert, defaults=ULTRAVBERT_DEFAULTS, origin="transformers 5.23 UltraVBertConfig"
     ),
 }

@@ -115,11 +115,19 @@ def _esmc_plan(r: Reader, task: Task, hidden: int) -> Plan:
 # ---- UltraBERT ------------------------------------------------------------------------------------------------------
 
 
+def ultra_encoder(r: Reader) -> Model:
+    """The bare encoder that a config describes (UltraVBERT's text model)."""
+    return _ultra(r, "base")
+
+
 def _ultrabert(r: Reader) -> Model:
+    tasks = "base masked_lm sequence_classification token_classification question_answering"
+    return _ultra(r, known_task(r, tasks, prefix="Ultrabert", default="masked_lm"))
+
+
+def _ultra(r: Reader, task: Task) -> Model:
     """Llama's layers without the mask, two of three in a window."""
     r.ignore("use_cache", "classifier_pooling")
-    tasks = "base masked_lm sequence_classification token_classification question_answering"
-    task = known_task(r, tasks, prefix="Ultrabert", default="masked_lm")
     hidden = r.integer("hidden_size")
     head_width(r, hidden, r.integer("num_attention_heads"))
     norm = rms_norm(hidden, r.number("rms_norm_eps"))
@@ -178,18 +186,7 @@ def _thetas(r: Reader, kinds: list[str]) -> dict[str, float]:
 
 def _ultra_plan(r: Reader, task: Task, hidden: int) -> Plan:
     if task == "masked_lm":
-        narrow = r.integer("prediction_head_size")
-        transform = HeadTransform(
-            dense=Projection(in_size=hidden, out_size=narrow, activation="gelu_tanh"),
-            second=Projection(in_size=narrow, out_size=hidden, activation="gelu_tanh"),
-        )
-        tied, vocab = r.flag("tie_word_embeddings"), r.integer("vocab_size")
-        return Plan(
-            head=Head(
-                kind="masked_lm", input_size=hidden, output_size=vocab, tied=tied, transform=transform,
-                tied_to="encoder",
-            )
-        )  # fmt: skip
+        return Plan(head=ultra_masked_head(r, hidden, tied=r.flag("tie_word_embeddings")))
     r.ignore("prediction_head_size")
     labels = 2 if task == "question_answering" else None
     plan = plain_plan(r, task, role="encoder", hidden=hidden, labels=labels).replace(pooler=False)
@@ -197,6 +194,22 @@ def _ultra_plan(r: Reader, task: Task, hidden: int) -> Plan:
         return plan
     mean = r.choice("classifier_pooling", ("cls", "mean")) == "mean"
     return plan.replace(head=plan.head.replace(reads="mean" if mean else "usual"))
+
+
+def ultra_masked_head(r: Reader, hidden: int, *, tied: bool) -> Head:
+    """Down to ``prediction_head_size`` and back up, an activation after either, then the table's matrix."""
+    narrow = r.integer("prediction_head_size")
+    return Head(
+        kind="masked_lm",
+        input_size=hidden,
+        output_size=r.integer("vocab_size"),
+        tied=tied,
+        tied_to="encoder",
+        transform=HeadTransform(
+            dense=Projection(in_size=hidden, out_size=narrow, activation="gelu_tanh"),
+            second=Projection(in_size=narrow, out_size=hidden, activation="gelu_tanh"),
+        ),
+    )
 
 
 TYPES: Final = {

@@ -115,7 +115,7 @@ _MODULES: Final = {
     "bert_inputs": "xmod roc_bert luke layoutlm tapas",
     "approximate_encoders": "nystromformer yoso mra",
     "new_encoders": "esmc ultrabert",
-    "document_encoders": "neomme modernvbert",
+    "document_encoders": "neomme modernvbert ultravbert",
     "shrinking_encoders": "funnel perceiver",
     "deberta": "deberta deberta-v2",
     "distilbert": "distilbert",

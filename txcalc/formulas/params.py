@@ -268,7 +268,8 @@ def _stored_by(branch: Branch) -> list[Node | None]:
 def connector_params(connector: Connector) -> Node:
     """What stands between a tower and the decoder."""
     projections = [projection_params("projection", projection) for projection in connector.projections]
-    return total("connector", "parameters", [norm_params("norm", connector.norm), *projections])
+    norms = [norm_params("norm", connector.norm), norm_params("norm_after", connector.norm_after)]
+    return total("connector", "parameters", [norms[0], *projections, norms[1]])
 
 
 def heads_params(head: Head | None, pooled: Head | None) -> Node | None:

@@ -18,6 +18,7 @@ class Connector(nn.Module):
         self.pool = connector.pool
         self.norm = optional_norm(connector.norm)
         self.projections = nn.Sequential(*(Projection(each) for each in connector.projections))
+        self.norm_after = optional_norm(connector.norm_after)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
         """[B, S, D] -> [B, S / pool^2, width of the decoder]."""
@@ -25,5 +26,5 @@ class Connector(nn.Module):
             side = int(x_BSD.shape[1] ** 0.5)
             grid_BDHW = x_BSD.transpose(1, 2).unflatten(-1, (side, side))
             x_BSD = F.avg_pool2d(grid_BDHW, self.pool).flatten(2).transpose(1, 2)
-        projected: Tensor = self.projections(self.norm(x_BSD))
+        projected: Tensor = self.norm_after(self.projections(self.norm(x_BSD)))
         return projected
