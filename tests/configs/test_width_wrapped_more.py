@@ -189,7 +189,7 @@ def test_tied_as_the_type_does() -> None:
 def test_every_wrapper_is_known_or_refused_with_a_reason() -> None:
     """Types that another page describes are left to it."""
     named = {name for mapping in MAPPINGS[2:] for name in mapping}
-    assert named - set(known_types()) - set(REFUSED) - {"qwen4_exp", "moss_transcribe_diarize"} == set()
+    assert named - set(known_types()) - set(REFUSED) == set()
     assert not set(known_types()) & set(REFUSED)
 
 

@@ -146,6 +146,10 @@ REFUSED: Final = {
     "from a length",
     "inkling_mm_model": "the widths of its image tower are fitted by a search in floating point; its text part is read "
     "as inkling_text",
+    **dict.fromkeys(
+        ("qwen4_exp", "qwen4_exp_text"),
+        "its layers mix several residual streams and read hashed tables of token n-grams: not described",
+    ),
     "gemma4_assistant": "a draft head that reads the keys of another model; transformers 5.23 cannot build it",
     "gemma4_unified_assistant": "a draft head that reads the keys of another model; transformers 5.23 cannot build it",
     **dict.fromkeys(
