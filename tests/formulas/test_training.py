@@ -309,6 +309,18 @@ def test_experts_make_the_peak_an_estimate_and_say_why() -> None:
     assert tree.find("memory.total").basis == "estimated"
     assert "depends on which tokens they get" in tree.find("memory.total").reason
     assert tree.find("memory.activations").basis == "exact"
+    assert {each.name for each in tree.children if each.name.startswith("at ") and each.basis == "estimated"} == {
+        "at the backward pass of layer 1",
+        "at the backward pass of layer 32",
+    }
+
+
+@pytest.mark.parametrize("options", [{"cuda": True}, {"quantized": "nf4", "lora": parse_lora("r=4,q_proj")}])
+def test_nothing_that_holds_an_estimate_is_called_exact(options: dict[str, Any]) -> None:
+    tree = training_memory(architecture_of(LLAMA), Training(seq=16, **options))
+    figures = {each.key: each.basis for _, each in tree.walk() if each.key}
+    assert (tree.basis, figures["memory.total"], figures["memory.parameters"]) == ("estimated", "estimated", "exact")
+    assert figures["memory.activations"] == ("estimated" if "cuda" in options else "exact")
 
 
 # ---- negative controls ----------------------------------------------------------------------------------------------

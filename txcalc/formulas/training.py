@@ -73,10 +73,9 @@ def training_memory(model: Model, asked: Training | None = None, **options: Any)
     require_described(model)
     work = _Work(model, asked or Training(**options))
     peak = work.peak()
-    parts = [peak, *work.views(), *with_allowances(peak, training=True)]
-    reasons = (*model.reasons, *work.reasons)
-    tree = total("memory", "bytes", parts, source=SOURCE)
-    return tree.estimated(reasons) if model.reasons else tree.replace(children=(peak.estimated(reasons), *parts[1:]))
+    parts = [peak.estimated(work.reasons), *work.views(), *with_allowances(peak, training=True)]
+    reasons = (*model.reasons, *work.reasons) if model.reasons else ()
+    return total("memory", "bytes", parts, source=SOURCE).estimated(reasons)
 
 
 class _Work:
@@ -233,18 +232,23 @@ class _Work:
         parts = (self.step.embedding, *self.step.layers, self.step.tail.loss)
         rows = [kept_node(group) for group in grouped(self.step, parts) if group.part.kept]
         tables = store_rows(table.store for table in self.step.shared)
-        return total("saved for the backward pass", "bytes", [*rows, *tables], key="memory.activations", source=SOURCE)
+        tree = total("saved for the backward pass", "bytes", [*rows, *tables], key="memory.activations", source=SOURCE)
+        return tree.estimated((_CUDA,) * self.asked.cuda)
 
     def moments(self) -> list[Node]:
         """Every moment that may be the peak, with what is there all the time."""
         always = int(self.parameters().value) + int(self.optimizer_states().value)
         always += 2 * self.asked.batch * self.asked.seq * 8
         base = always + (int(self.gradients().value) if self.accumulates else 0)
-        rows = [moment_row(each, base) for each in notable(self.step.moments())]
+        rows = [moment_row(each, base).estimated(self._doubts(each.name)) for each in notable(self.step.moments())]
         step = symbol("states", always) + symbol("gradients", int(self.gradients().value))
         made = self._temporaries()
         step = step + symbol("temporaries", int(made)) if int(made) else step
         return [*rows, leaf("at the optimizer's step", "bytes", step), *self._unpacked()]
+
+    def _doubts(self, moment: str) -> tuple[str, ...]:
+        """Why a moment's bytes are an estimate: what depends on data does so in the layers' backward passes alone."""
+        return tuple(each for each in self.reasons if each != _DATA or moment.startswith("the backward pass of layer"))
 
     def _unpacked(self) -> list[Node]:
         """A quantised matrix is unpacked while it is used; how much at a time is the kernel's affair."""
