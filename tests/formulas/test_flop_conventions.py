@@ -151,6 +151,20 @@ def test_every_difference_has_a_name(name: str) -> None:
         assert set(differences(node)) <= set(MEANS)
 
 
+def test_streams_beside_the_layers_are_no_layers() -> None:
+    """Gemma 3n: a matrix into and out of each further stream is stored beside the layers. Vectors, by hand: norms of a
+    layer 4 * 32, of queries 12, of AltUp, LAuReL, the input per layer and AltUp's scale 4 * 32, and AltUp's two small
+    tensors 27 + 9; 12 for keys where there are any; two norms around them, 32 + 6."""
+    config = {
+        "model_type": "gemma3n_text", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6,
+        "head_dim": 12, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 67, "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 3, "altup_num_inputs": 3, "laurel_rank": 5,
+        "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 62,
+    }  # fmt: skip
+    (node,) = conventions(architecture_of(config), seq=7, names=["palm"])
+    assert differences(node)["norms"] == 6 * 7 * (6 * (4 * 32 + 12 + 4 * 32 + 27 + 9) + 4 * 12 + 32 + 6)
+
+
 def test_what_has_no_matrix_is_left_over() -> None:
     """Negative control: Mamba's convolution and states are products of no weight, and ALBERT's one layer runs twelve
     times; neither is a norm or a projection."""

@@ -27,10 +27,10 @@ def _of_stack(model: Model, node: Node) -> int:
     layers = iter(stack.layers if stack is not None else ())
     size = 0
     for child in node.children:
-        if child.count is None:
-            size += _vectors(child)
-        else:
+        if child.count is not None and child.name.startswith("layers"):
             size += int(child.count) * _of_layer(next(layers), child)
+        else:
+            size += _vectors(child)
     return size
 
 
