@@ -58,8 +58,9 @@ _MODULES: Final = {
     "video_llama_3 deepseek_vl idefics2 glm46v glmga glm_ocr paddleocr_vl cosmos3_omni hyperclovax_vision_v2 "
     "qianfan_ocr fuyu audioflamingo3 musicflamingo qwen3_asr glmasr qwen2_5_omni_thinker qwen3_omni_moe_thinker "
     "shieldgemma2",
-    "wrappers_partly": "got_ocr2 pp_chart2table moss_transcribe_diarize granite_speech granite_speech_plus "
-    "nemo_speechlm vibevoice_asr vibevoice fun_asr_nano blip-2 instructblip instructblipvideo deepseek_vl_hybrid "
+    "wrappers_readers": "got_ocr2 pp_chart2table moss_transcribe_diarize granite_speech granite_speech_plus "
+    "vibevoice_asr",
+    "wrappers_partly": "nemo_speechlm vibevoice fun_asr_nano blip-2 instructblip instructblipvideo deepseek_vl_hybrid "
     "exaone4_5 fast_vlm perception_lm janus lfm3_vl minicpm_ocr minicpmv4_6 minicpmv4_7 nemotron_h_omni ovis2 "
     "qwen2_5_omni qwen3_omni_moe kimi_vl internvl_chat",
     "inkling": "inkling_text inkling2_text",

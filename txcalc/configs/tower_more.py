@@ -12,6 +12,7 @@ from txcalc.configs.tower_parts import (
     patches_and_layers,
     pixels,
     pooled_query,
+    side,
     video_pixels,
     whisper_layers,
 )
@@ -60,6 +61,29 @@ def _glm_ocr(v: Reader) -> Tensors:
         *linear("merger_proj", out, out, bias=False),
         ("merger_norm", (out,), 2),
         *linear("merger_gate_up_and_down", out, inner, bias=False, count=3),
+    ]
+
+
+def _got_ocr2(v: Reader) -> Tensors:
+    """SAM's (arXiv 2304.02643): layers of windows, a few of the whole image; tables of distances up and across."""
+    width, wide, layers, heads = divided(v), v.integer("mlp_dim"), v.layers(), v.integer("num_attention_heads")
+    grid, out, window = side(v), v.integer("output_channels"), v.integer("window_size", minimum=0)
+    named = {each for each in v.integers("global_attn_indexes") if each < layers}
+    whole = len(named) if window else layers
+    tables = 2 * v.flag("use_rel_pos")
+    return [
+        *linear("patches", pixels(v), width),
+        ("positions", (grid**2, width), int(v.flag("use_abs_pos"))),
+        *linear("qkv_proj", width, 3 * width, bias=v.flag("qkv_bias"), count=layers),
+        *linear("o_proj", width, width, count=layers),
+        ("distances_in_image", (2 * grid - 1, width // heads), tables * whole),
+        ("distances_in_window", (2 * window - 1, width // heads), tables * (layers - whole)),
+        *linear("up_proj", width, wide, count=layers),
+        *linear("down_proj", wide, width, count=layers),
+        ("norms", (width,), 4 * layers),
+        *linear("neck", width, out, bias=False),
+        *linear("neck_convolution", 9 * out, out, bias=False),
+        ("neck_norms", (out,), 4),
     ]
 
 
@@ -145,6 +169,18 @@ MORE: Final = {
         },
         _glm_ocr,
         aliases=TOWERS["glm4v_vision"].aliases,
+    ),
+    "got_ocr2_vision": Tower(
+        {
+            **_VIT, "output_channels": 256, "num_channels": 3, "image_size": 1024, "patch_size": 16, "qkv_bias": True,
+            "use_abs_pos": True, "use_rel_pos": True, "window_size": 14, "global_attn_indexes": [2, 5, 8, 11],
+            "mlp_dim": 3072,
+        },
+        _got_ocr2,
+    ),
+    "moss_transcribe_diarize_audio": _like(
+        "voxtral_encoder", num_mel_bins=80, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
+        hidden_size=1024,
     ),
     "qwen2_5_omni_vision_encoder": _like("qwen2_5_vl_vision"),
     "qwen3_omni_moe_vision_encoder": _like("qwen3_vl_vision"),

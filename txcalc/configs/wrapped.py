@@ -18,6 +18,7 @@ from txcalc.configs.reader import Reader
 from txcalc.configs.registry import MODULE_OF, type_of
 from txcalc.configs.tower_more import MORE
 from txcalc.configs.tower_parts import TOWERS, tower_part
+from txcalc.configs.tower_sound import SOUND
 
 Projector = Callable[[Reader, Reader, int], Tensors]
 
@@ -69,7 +70,8 @@ class Wrapped(NamedTuple):
     """One type of wrapper. ``tied``: by the outer config, by the text's, by either, or never.
 
     ``uncounted``: the towers of a type that txcalc does not describe, in words; what the outer config says beside the
-    text part is then theirs.
+    text part is then theirs. ``headed``: transformers' auto classes make a language model of the type; else they do so
+    where no tower is of images.
     """
 
     prefix: str
@@ -79,6 +81,7 @@ class Wrapped(NamedTuple):
     uncounted: str = ""
     inert: str = ""
     task: Task = "seq2seq_lm"
+    headed: bool = False
 
     def read(self, r: Reader) -> Model:
         """The text part with its head, and the towers."""
@@ -116,7 +119,8 @@ class Wrapped(NamedTuple):
 
     def _headed(self) -> bool:
         """Whether transformers' auto classes make a language model of the type; of images they make the bare class."""
-        return self.task == "causal_lm" or bool(self.uncounted) or {front.name for front in self.fronts} == {"sound"}
+        seen = {front.key for front in self.fronts} & {"vision_config"}
+        return self.headed or self.task == "causal_lm" or bool(self.uncounted) or bool(self.fronts and not seen)
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ def read_front(r: Reader, front: Front, hidden: int) -> list[CountedPart]:
     """A tower and its projector, counted by their tensors; nothing, and a reason, where the tower is not known."""
     given = r.mapping(front.key)
     name = front.model_type if front.fixed else given.get("model_type", front.model_type)
-    tower = TOWERS.get(name) or MORE.get(name)
+    tower = TOWERS.get(name) or MORE.get(name) or SOUND.get(name)
     if tower is None:
         r.ignore(front.key, *_PROJECTORS)
         r.reasons.append(f"{front.key}: a {name} tower is not counted; what is counted is the text part, exactly")

@@ -69,19 +69,8 @@ def _ovis2(r: Reader) -> Model:
     return model.replace(head=head)
 
 
-_QWEN2_SMALL: Final = {
-    "vocab_size": 151_860, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 24,
-    "num_attention_heads": 16, "num_key_value_heads": 16, "max_window_layers": 21,
-}  # fmt: skip
-
 TYPES: Final = {
-    "got_ocr2": _partly("GotOcr2", Text("qwen2", _QWEN2_SMALL), outer=True),
-    "pp_chart2table": _partly("GotOcr2 PPChart2Table", Text("qwen2", _QWEN2_SMALL), outer=True),
-    "moss_transcribe_diarize": _partly("MossTranscribeDiarize", "qwen3", _SOUND, outer=True),
-    "granite_speech": _partly("GraniteSpeech", "granite", _SOUND, outer=True),
-    "granite_speech_plus": _partly("GraniteSpeechPlus", "granite", _SOUND, outer=True),
     "nemo_speechlm": _partly("Nemotron3_5Transcribe", "nemotron_h", _SOUND, tied="never"),
-    "vibevoice_asr": _partly("VibeVoiceAsr", "qwen2", _SOUND, tied="never"),
     "vibevoice": _partly("VibeVoice", "qwen2", "the codecs of sound and the diffusion head", tied="text"),
     "fun_asr_nano": _partly("FunAsrNano", "qwen3", _SOUND, outer=True),
     "blip-2": _partly("Blip2", "opt", tied="text"),
