@@ -14,7 +14,7 @@ from tests.oracles import flop_counter
 from tests.strategies import assert_params_differ_from_meta, assert_params_equal_meta, read
 from txcalc.configs import architecture_of
 from txcalc.configs.wrappers_readers import TYPES
-from txcalc.errors import ModelError
+from txcalc.errors import ModelError, RequestError
 from txcalc.formulas.flops import flops
 from txcalc.formulas.kv_cache import kv_cache
 
@@ -36,6 +36,11 @@ CODEC = drawn(channels=two, hidden_size=size, kernel_size=st.integers(1, 5), num
               ffn_expansion=two, downsampling_ratios=st.sampled_from([[2, 2], [5, 3]]),
               depths=st.lists(st.integers(0, 2), min_size=3, max_size=4))  # fmt: skip
 GRANITE: dict[str, Any] = {"downsample_rate": two, "window_size": st.integers(2, 9)}
+STACKED: dict[str, Any] = {"hidden_size": 24, "intermediate_size": size, "num_hidden_layers": two,
+                           "num_mel_bins": size, "subsampling_factor": 2}  # fmt: skip
+MAMBA = {**TEXT, "layers_block_type": ["mamba", "attention"], "mamba_num_heads": 4, "mamba_head_dim": 4, "n_groups": 2,
+         "ssm_state_size": 5, "head_dim": 8}  # fmt: skip
+TEXTS: dict[str, dict[str, Any]] = {"nemo_speechlm": MAMBA, "voxtral_realtime": {**TEXT, "head_dim": 8}}
 JOINED = st.sampled_from([None, [], [1], [0, 1]])
 
 
@@ -59,13 +64,27 @@ OUTER: dict[str, dict[str, Any]] = {
         "audio_merge_size": two, "projector_bias": st.booleans()},
     "vibevoice_asr": {"acoustic_tokenizer_encoder_config": CODEC, "semantic_tokenizer_encoder_config": CODEC,
                       "acoustic_tokenizer_chunk_size": 60},
+    "voxtral_realtime": {
+        "audio_config": drawn(hidden_size=24, num_hidden_layers=two, num_attention_heads=st.integers(1, 3),
+                              intermediate_size=size, num_mel_bins=size, head_dim=st.sampled_from([4, 6])),
+        "downsample_factor": two},
+    "nemo_speechlm": {
+        "audio_config": drawn(
+            asr_config=drawn(**STACKED, num_attention_heads=4, num_key_value_heads=st.sampled_from([None, 2])),
+            diarization_config=drawn(
+                audio_config=drawn(**STACKED, num_attention_heads=two),
+                head_config=drawn(hidden_size=size, num_speakers=3, audio_hidden_size=24, subsampling_factor=2),
+                streaming_config={"num_speakers": 3, "subsampling_factor": 2})),
+        "word_timestamp_config": drawn(
+            hidden_size=24, intermediate_size=size, num_hidden_layers=two, num_attention_heads=two, vocab_size=size,
+            blank_token_id=0, upsampling_factor=two)},
 }  # fmt: skip
 
 
 def shapes(model_type: str) -> st.SearchStrategy[dict[str, Any]]:
     name = CLASSES[model_type]
     names = st.sampled_from([[name], [name.replace("ForConditionalGeneration", "Model")]])
-    text = drawn(**TEXT, tie_word_embeddings=st.booleans())
+    text = drawn(**TEXTS.get(model_type, TEXT), tie_word_embeddings=st.booleans())
     found = drawn(
         model_type=model_type, architectures=names, text_config=text, tie_word_embeddings=st.booleans(),
         **OUTER[model_type],
@@ -101,6 +120,8 @@ def test_default_configs(model_type: str) -> None:
         ("granite_speech", "projector_config", {"cross_attention_frequency": 1}),
         ("moss_transcribe_diarize", "audio_config", {"max_source_positions": 1499}),
         ("vibevoice_asr", "acoustic_tokenizer_encoder_config", {"depths": [3, 3, 3, 3, 3, 3, 7]}),
+        ("voxtral_realtime", "audio_config", {"head_dim": 40}),
+        ("nemo_speechlm", "word_timestamp_config", {"upsampling_factor": 3}),
     ],
 )
 def test_the_comparison_notices(model_type: str, key: str, part: dict[str, Any]) -> None:
@@ -131,6 +152,10 @@ def test_flops_and_cache_of_a_text() -> None:
             "cat_hidden_layers names layer 10; there are 10",
         ),
         ({"model_type": "granite_speech", "encoder_config": {"num_heads": 2000}}, "num_heads is 2000; the width"),
+        (
+            {"model_type": "nemo_speechlm", "audio_config": {"asr_config": {"subsampling_factor": 4}}},
+            "audio_config.subsampling_factor is 8; audio_config.asr_config.subsampling_factor is 4",
+        ),
         ({"model_type": "vibevoice_asr", "acoustic_tokenizer_chunk_size": 60}, "not a multiple of 3200 samples"),
         (
             {"model_type": "vibevoice_asr", "semantic_tokenizer_encoder_config": {"depths": [3]}},
@@ -161,6 +186,15 @@ def test_bad_values(config: dict[str, Any], words: str) -> None:
             {"model_type": "vibevoice_asr", "semantic_tokenizer_encoder_config": {"model_type": "mimi"}},
             "a mimi tower is not counted",
         ),
+        (
+            {"model_type": "nemo_speechlm", "audio_config": {"diarization_config": {"model_type": "whisper"}}},
+            "diarization_config.model_type = 'whisper': read as a nemotron3_diarization",
+        ),
+        (
+            {"model_type": "voxtral_realtime", "audio_config": {"model_type": "voxtral_encoder"}},
+            "audio_config.model_type = 'voxtral_encoder': read as a voxtral_realtime_encoder",
+        ),
+        ({"model_type": "voxtral_realtime", "text_config": {"model_type": "llama"}}, "'llama': read as a mistral"),
         ({"model_type": "got_ocr2", "architectures": ["GotOcr2ForSequenceClassification"]}, "nobody's published class"),
     ],
 )
@@ -168,6 +202,15 @@ def test_what_is_not_known_makes_an_estimate(config: dict[str, Any], words: str)
     reasons = architecture_of({**config, "tie_word_embeddings": False}).reasons
     assert len(reasons) == 1
     assert words in reasons[0]
+
+
+def test_a_delay_is_counted_and_not_run() -> None:
+    """The cache is that of the text: 26 layers of 8 heads of 128 channels, keys and values, of a window of 8,192."""
+    model = read({"model_type": "voxtral_realtime"})
+    bytes_at = kv_cache(model, ctx=10_000, kv_dtype="bf16").figures()["kv_cache.total_bytes"]
+    assert bytes_at == 26 * 8192 * 2 * 8 * 128 * 2
+    with pytest.raises(RequestError, match="its layers are scaled by what small matrices make of a delay"):
+        flops(model, seq=9)
 
 
 def test_what_does_not_run_is_said() -> None:

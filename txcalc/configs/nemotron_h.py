@@ -49,7 +49,7 @@ NEMOTRON_H_DEFAULTS: Final[dict[str, Any]] = {
     "layer_norm_epsilon": 1e-5,
     "tie_word_embeddings": False,
 }
-_LETTERS: Final = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
+LETTERS: Final = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
 _DEFAULT_KINDS: Final = ("linear_attention", "moe", "full_attention", "mlp")
 # Older spellings that transformers still takes.
 _NEMOTRON_ALIASES: Final = {
@@ -99,7 +99,7 @@ def _nemotron_kinds(r: Reader) -> list[str]:
     if r.raw("layers_block_type") is not None:
         kinds = [LEGACY_KINDS.get(kind, kind) for kind in r.texts("layers_block_type")]
     elif r.config.get("hybrid_override_pattern") is not None:
-        kinds = [_LETTERS.get(letter, letter) for letter in r.text("hybrid_override_pattern")]
+        kinds = [LETTERS.get(letter, letter) for letter in r.text("hybrid_override_pattern")]
     else:
         kinds = list(_DEFAULT_KINDS)
     unknown = sorted(set(kinds) - set(_DEFAULT_KINDS))

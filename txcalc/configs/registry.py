@@ -48,6 +48,7 @@ _MODULES: Final = {
     "deepseek": "deepseek_v2 deepseek_v3 kimi_k2",
     "latent": "deepseek_v32 glm_moe_dsa glm4_moe_lite axk1 mistral4 minicpm3 youtu",
     "doge": "doge",
+    "git": "git",
     "counted_speech": "dots3_note phi4_multimodal",
     "counted_towers": "cohere_compass minimax_m3_vl mllama emu3 inkling2",
     "wrapped_text": "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text "
@@ -59,8 +60,8 @@ _MODULES: Final = {
     "qianfan_ocr fuyu audioflamingo3 musicflamingo qwen3_asr glmasr qwen2_5_omni_thinker qwen3_omni_moe_thinker "
     "shieldgemma2",
     "wrappers_readers": "got_ocr2 pp_chart2table moss_transcribe_diarize granite_speech granite_speech_plus "
-    "vibevoice_asr",
-    "wrappers_partly": "nemo_speechlm vibevoice fun_asr_nano blip-2 instructblip instructblipvideo deepseek_vl_hybrid "
+    "vibevoice_asr voxtral_realtime nemo_speechlm",
+    "wrappers_partly": "vibevoice fun_asr_nano blip-2 instructblip instructblipvideo deepseek_vl_hybrid "
     "exaone4_5 fast_vlm perception_lm janus lfm3_vl minicpm_ocr minicpmv4_6 minicpmv4_7 nemotron_h_omni ovis2 "
     "qwen2_5_omni qwen3_omni_moe kimi_vl internvl_chat",
     "inkling": "inkling_text inkling2_text",
@@ -155,11 +156,11 @@ REFUSED: Final = {
     "gemma4_unified_assistant": "a draft head that reads the keys of another model; transformers 5.23 cannot build it",
     **dict.fromkeys(
         "deepseek_ocr2 unlimited_ocr ernie4_5_vl_moe granite4_vision granite_docling hunyuan_vl mistral_large4 molmo2 "
-        "muse_glimmer muse_spark step3p7 glm5_next voxtral_realtime cosmos3_edge".split(),
+        "muse_glimmer muse_spark step3p7 glm5_next cosmos3_edge".split(),
         "a language model of a type of its own, behind towers: neither is described",
     ),
     **dict.fromkeys(
-        "blip git kosmos-2 kosmos-2.5 pix2struct".split(),
+        "blip kosmos-2 kosmos-2.5 pix2struct".split(),
         "a text decoder of its own that looks at an image through its tower: neither is described",
     ),
     **dict.fromkeys(

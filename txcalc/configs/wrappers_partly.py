@@ -70,7 +70,6 @@ def _ovis2(r: Reader) -> Model:
 
 
 TYPES: Final = {
-    "nemo_speechlm": _partly("Nemotron3_5Transcribe", "nemotron_h", _SOUND, tied="never"),
     "vibevoice": _partly("VibeVoice", "qwen2", "the codecs of sound and the diffusion head", tied="text"),
     "fun_asr_nano": _partly("FunAsrNano", "qwen3", _SOUND, outer=True),
     "blip-2": _partly("Blip2", "opt", tied="text"),

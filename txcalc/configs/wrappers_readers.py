@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Final
 
-from txcalc.configs.counted_towers import INERT, Tensors, linear
+from txcalc.architecture import CountedPart, Model
+from txcalc.configs.counted_towers import INERT, Tensors, kept, linear
+from txcalc.configs.nemotron_h import LETTERS
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 from txcalc.configs.tower_sound import Q_FORMER, q_former
@@ -80,6 +82,50 @@ def _vibevoice(r: Reader, v: Reader, hidden: int) -> Tensors:
     ]
 
 
+def _voxtral(r: Reader, v: Reader, hidden: int) -> Tensors:
+    """Frames side by side through two matrices."""
+    if v.model_type not in ("", "voxtral_realtime_encoder"):
+        r.reasons.append(f"audio_config.model_type = {v.model_type!r}: read as a voxtral_realtime_encoder")
+    joined = v.integer("hidden_size") * r.integer("downsample_factor")
+    return [*linear("up_proj", joined, hidden, bias=False), *linear("down_proj", hidden, hidden, bias=False)]
+
+
+def _nemotron(r: Reader, v: Reader, hidden: int) -> Tensors:
+    """A matrix behind the encoder of words."""
+    return linear("projector", _heard(v), hidden)
+
+
+def _heard(v: Reader) -> int:
+    asr = v.nested("asr_config", defaults={"hidden_size": 1280})
+    asr.ignore(*asr.config)
+    return asr.integer("hidden_size")
+
+
+# ---- types that are read in a way of their own ----------------------------------------------------------------------
+
+
+def _voxtral_realtime(r: Reader) -> Model:
+    """Mistral, each layer's feed-forward scaled by what two matrices make of the delay between sound and text."""
+    model = _VOXTRAL.read(r)
+    layers, hidden = model.main.num_hidden_layers, model.main.hidden_size
+    scales = CountedPart(name="delay", tensors=(("scale_down_proj", (hidden, 32), layers),
+                                                ("scale_up_proj", (32, hidden), layers)))  # fmt: skip
+    return model.replace(counted=(*model.counted, scales), only_params=_DELAY)
+
+
+def _nemo_speechlm(r: Reader) -> Model:
+    """The class with a head has one for the times of words too, over classes of its own."""
+    model = _NEMO.read(r)
+    if model.head is None:
+        return model
+    w = r.nested("word_timestamp_config", defaults={"hidden_size": 1280, "vocab_size": 23_863})
+    w.ignore(*w.config)
+    head = CountedPart(
+        name="word_times_head", tensors=kept(linear("classes", w.integer("hidden_size"), w.integer("vocab_size")))
+    )
+    return model.replace(counted=(*model.counted, head))
+
+
 # ---- types ----------------------------------------------------------------------------------------------------------
 
 _QWEN2_SMALL: Final = {
@@ -91,6 +137,42 @@ _QWEN3_SMALL: Final = {
     "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
     "num_key_value_heads": 8, "max_position_embeddings": 131_072, "rope_theta": 1e6,
 }  # fmt: skip
+_NEMOTRON: Final = {
+    "hidden_size": 2688, "intermediate_size": 1856, "mamba_num_heads": 64, "max_position_embeddings": 262_144,
+    "moe_intermediate_size": 1856, "moe_shared_expert_intermediate_size": 3712, "n_routed_experts": 128,
+    "num_experts_per_tok": 6, "num_key_value_heads": 2, "routed_scaling_factor": 2.5,
+    "layers_block_type": [LETTERS[each] for each in "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"],
+}  # fmt: skip
+_DELAY: Final = "its layers are scaled by what small matrices make of a delay, which is not described"
+_VOXTRAL: Final = Wrapped(
+    "VoxtralRealtime",
+    Text(
+        "mistral",
+        {
+            "vocab_size": 131_072, "hidden_size": 3072, "intermediate_size": 9216, "num_hidden_layers": 26,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131_072,
+            "rms_norm_eps": 1e-5, "rope_theta": 1e6, "head_dim": 128, "sliding_window": 8192,
+            "tie_word_embeddings": True,
+        },
+        fixed=True,
+        filled=True,
+        renamed={"voxtral_realtime_text": "mistral"},
+    ),
+    (Front("audio_config", "voxtral_realtime_encoder", _voxtral, fixed=True, name="sound"),),
+    inert="audio_length_per_tok default_num_delay_tokens",
+)  # fmt: skip
+_NEMO: Final = Wrapped(
+    "Nemotron3_5Transcribe",
+    Text("nemotron_h", _NEMOTRON),
+    (
+        Front("audio_config", "nemotron3_5_transcribe_audio", _nemotron, fixed=True, name="sound"),
+        Front(
+            "word_timestamp_config", "nemotron3_5_transcribe_word_timestamp", lambda *_: [], fixed=True,
+            name="word_times",
+        ),
+    ),
+    tied="never",
+)  # fmt: skip
 _GOT_OCR2: Final = (Front("vision_config", "got_ocr2_vision", _got_ocr2, fixed=True),)
 _TOKENIZER: Final = "vibevoice_acoustic_tokenizer_encoder"
 
@@ -138,4 +220,6 @@ TYPES: Final = {
         ),
         acoustic_tokenizer_chunk_size=1_440_000,
     ),
+    "voxtral_realtime": wrapper_type(_VOXTRAL, build=_voxtral_realtime, tied=True, downsample_factor=4),
+    "nemo_speechlm": wrapper_type(_NEMO, build=_nemo_speechlm),
 }  # fmt: skip
