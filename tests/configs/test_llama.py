@@ -75,3 +75,12 @@ def test_mistral_has_one_window_for_all_layers() -> None:
     assert windows(config) == [4096, 4096]
     assert windows({**config, "sliding_window": None}) == [None, None]
     assert architecture_of({**config, "layer_types": ["full_attention", "sliding_attention"]}).reasons
+
+
+SMALL = {"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
+
+
+def test_a_single_channel_cannot_be_turned() -> None:
+    """transformers multiplies it by the cosines of a pair: keys of 2 channels in the cache, products of 2."""
+    assert any("turn pairs" in reason for reason in architecture_of({**SMALL, "head_dim": 1}).reasons)
+    assert not architecture_of({**SMALL, "head_dim": 2}).reasons

@@ -68,7 +68,7 @@ WIDTHS = [
         "gpt_neox_japanese",
         "GPTNeoXJapanese",
         "ForCausalLM Model",
-        kin=split_width(),
+        kin=split_width(step=2),
         **NEW,
         intermediate_multiple_size=maybe(st.integers(1, 5)),
     ),

@@ -37,7 +37,7 @@ WIDTHS = [
         num_experts_per_tok=st.integers(1, 2), num_labels=st.integers(1, 4),
     ),
     width(
-        "hrm_text", "HrmText", "ForCausalLM Model", kin=split_width(),
+        "hrm_text", "HrmText", "ForCausalLM Model", kin=split_width(step=2),
         **PLAIN, intermediate_size=small, num_hidden_layers=st.integers(1, 3), head_dim=st.sampled_from([2, 4, 6]),
         attention_bias=flags, mlp_bias=flags, H_cycles=maybe(st.integers(1, 3)), L_cycles=maybe(st.integers(1, 3)),
     ),

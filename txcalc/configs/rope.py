@@ -54,6 +54,8 @@ def rotary(
         r.reasons.append(f"partial_rotary_factor = {part}: transformers turns whole heads in this type")
         part = 1
     width = int(head_dim * part)
+    if width == head_dim == 1:
+        r.reasons.append("one channel a head: rotary positions turn pairs, and transformers makes it two as it runs")
     odd = width % 2 == 1 and width < head_dim  # a pair more is rotated, with frequencies spread over the odd width
     return Rotary(
         theta=float(base),
