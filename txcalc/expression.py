@@ -14,7 +14,6 @@ from typing import Final
 
 _PRECEDENCE: Final = {"+": 1, "-": 1, "*": 2, "//": 2, "%": 2}
 _ATOM: Final = 9
-_new: Final = int.__new__
 
 
 class Expression(int):
@@ -80,13 +79,13 @@ class Expression(int):
 
 def symbol(name: str, value: int) -> Expression:
     """``value`` under a name of the legend (see ``txcalc.symbols``)."""
-    made = _new(Expression, value)
+    made = Expression(value)
     made.name = name
     return made
 
 
 def _joined(value: int, operator: str, left: int, right: int) -> Expression:
-    made = _new(Expression, value)
+    made = Expression(value)
     made.made_of = (operator, left, right)
     return made
 
@@ -109,6 +108,14 @@ def ceil_div(left: int, right: int) -> Expression:
 def exact(value: int) -> Expression:
     """``value`` as an Expression, whatever int it was."""
     return value if isinstance(value, Expression) else symbol("", value)
+
+
+def mentions(value: int, name: str) -> bool:
+    """Whether a symbol of that name is in the arithmetic."""
+    if not isinstance(value, Expression):
+        return False
+    made_of = value.made_of
+    return value.name == name if made_of is None else mentions(made_of[1], name) or mentions(made_of[2], name)
 
 
 def _call(name: str, value: int, left: int, right: int) -> Expression:

@@ -7,7 +7,7 @@ the six below.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -18,14 +18,20 @@ else:  # typing has it from 3.11 on; at run time it only marks the class
 
 
 Self = TypeVar("Self", bound="Record")
+_new: Final = object.__new__
+_set: Final = object.__setattr__
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Record:
-    """Base of every description: fields by annotation, defaults by assignment, equality and hash by value."""
+    """Base of every description: fields by annotation, defaults by assignment, equality and hash by value.
+
+    An instance holds the fields that it was given; the others are the class's own attributes. ``all_fields()`` has all.
+    """
 
     __fields__: ClassVar[tuple[str, ...]] = ()
     __names__: ClassVar[frozenset[str]] = frozenset()
+    __required__: ClassVar[frozenset[str]] = frozenset()
     __defaults__: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -33,12 +39,12 @@ class Record:
         cls.__fields__ = (*cls.__fields__, *own)
         cls.__names__ = frozenset(cls.__fields__)
         cls.__defaults__ = {**cls.__defaults__, **{name: vars(cls)[name] for name in own if name in vars(cls)}}
+        cls.__required__ = cls.__names__.difference(cls.__defaults__)
 
     def __init__(self, **values: Any) -> None:
-        fields = {**self.__defaults__, **values}
-        if fields.keys() != self.__names__:
+        if not (self.__required__ <= values.keys() and self.__names__.issuperset(values)):
             self._refuse(values)
-        vars(self).update(fields)
+        _set(self, "__dict__", values)
 
     def _refuse(self, values: dict[str, Any]) -> NoReturn:
         unknown = [name for name in values if name not in self.__fields__]
@@ -49,20 +55,22 @@ class Record:
         raise AttributeError(f"{type(self).__name__} is immutable; use replace({name}=...)")
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and vars(self) == vars(other))
+        if self is other:
+            return True
+        return type(self) is type(other) and self.all_fields() == other.all_fields()
 
     def __hash__(self) -> int:
-        values = vars(self)
-        return hash(tuple(values[name] for name in self.__fields__))
+        values = vars(self)  # those without a default tell most apart; equality looks at all
+        return hash(tuple([values[name] for name in self.__required__]))
 
     def __repr__(self) -> str:
-        values = vars(self)
-        shown = (
-            f"{name}={values[name]!r}"
-            for name in self.__fields__
-            if name not in self.__defaults__ or values[name] != self.__defaults__[name]
-        )
-        return f"{type(self).__name__}({', '.join(shown)})"
+        values, defaults = self.all_fields(), self.__defaults__
+        differ = [name for name in self.__fields__ if name not in defaults or values[name] != defaults[name]]
+        return f"{type(self).__name__}({', '.join(f'{name}={values[name]!r}' for name in differ)})"
+
+    def all_fields(self) -> dict[str, Any]:
+        """Every field with its value."""
+        return {**self.__defaults__, **vars(self)}
 
     def replace(self: Self, **changes: Any) -> Self:
         """A copy with some fields changed.
@@ -70,4 +78,13 @@ class Record:
         Raises:
             TypeError: a name that is not a field.
         """
-        return type(self)(**{**vars(self), **changes})
+        if not self.__names__.issuperset(changes):
+            self._refuse({**vars(self), **changes})
+        return made(type(self), {**vars(self), **changes})
+
+
+def made(kind: type[Self], fields: dict[str, Any]) -> Self:
+    """A record that holds ``fields``, which somebody else has checked."""
+    record = _new(kind)
+    _set(record, "__dict__", fields)
+    return record

@@ -139,4 +139,4 @@ class Layer(Record):
 
     def sublayers(self) -> tuple[Sublayer, ...]:
         """Every sublayer in order of execution."""
-        return tuple(branch.sublayer for step in self.steps for branch in step.branches)
+        return tuple([branch.sublayer for step in self.steps for branch in step.branches])

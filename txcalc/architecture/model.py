@@ -192,8 +192,11 @@ class Stack(Record):
 
 def runs_of(layers: Iterable[tuple[Layer, int]]) -> tuple[tuple[Layer, ...], tuple[tuple[int, int], ...]]:
     """Distinct layers and runs of a stack, from (layer, how many in a row) in order of execution."""
+    layers = list(layers)
+    if len(layers) == 1 and layers[0][1]:  # hashing a layer walks it
+        return (layers[0][0],), ((0, layers[0][1]),)
     index_of: dict[Layer, int] = {}
-    seen: dict[int, tuple[Layer, int]] = {}  # hashing a layer walks it: do that once an object, and keep it alive
+    seen: dict[int, tuple[Layer, int]] = {}  # hashed once an object, and kept alive
     runs: list[tuple[int, int]] = []
     for layer, count in layers:
         if id(layer) not in seen:
@@ -333,7 +336,10 @@ class Model(Record):
 
     def stack(self, role: Role) -> Stack | None:
         """The stack of that role, or None."""
-        return next((stack for stack in self.stacks if stack.role == role), None)
+        for stack in self.stacks:
+            if stack.role == role:
+                return stack
+        return None
 
     @property
     def main(self) -> Stack:

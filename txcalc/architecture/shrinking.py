@@ -47,7 +47,7 @@ def _sources(layer: Layer) -> list[int]:
 
 
 def _resourced(record: Record, place: dict[int, int]) -> Record:
-    source = vars(record).get("kv_source")
+    source = record.all_fields().get("kv_source")
     return record if source is None else record.replace(kv_source=place[source])
 
 
@@ -66,11 +66,11 @@ def _changed(value: Any, change: Callable[[Record], Record]) -> Any:
         return tuple(_changed(each, change) for each in value)
     if not isinstance(value, Record):
         return value
-    return change(value.replace(**{name: _changed(each, change) for name, each in vars(value).items()}))
+    return change(value.replace(**{name: _changed(each, change) for name, each in value.all_fields().items()}))
 
 
 def _narrower(record: Record, scale: int) -> Record:
-    fields = vars(record)
+    fields = record.all_fields()
     changes: dict[str, Any] = {
         name: _width(fields[name], scale) for name in _WIDTHS & fields.keys() if type(fields[name]) is int
     }

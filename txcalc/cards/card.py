@@ -79,11 +79,11 @@ def card_from(data: Mapping[str, Any], where: str, *, name: str = "", complete: 
 
 def plain(card: Card) -> dict[str, Any]:
     """The card as its file would hold it; ``card_from`` turns it back."""
-    fields = {key: value for key, value in vars(card).items() if value not in ("", (), None)}
+    fields = {key: value for key, value in card.all_fields().items() if value not in ("", (), None)}
     fields["config"] = dict(card.config)
     fields["aliases"] = list(card.aliases)
     fields["published"] = [
-        {key: value for key, value in vars(entry).items() if value not in ("", 0)} for entry in card.published
+        {key: value for key, value in entry.all_fields().items() if value not in ("", 0)} for entry in card.published
     ]
     return fields
 

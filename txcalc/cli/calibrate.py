@@ -70,7 +70,9 @@ def _tree(found: Calibration) -> Node:
 def _terms(found: Calibration, phase: str) -> list[tuple[str, str, float]]:
     from txcalc.measure.predictor import TERMS
 
-    return [(name, text, value) for (name, text), value in zip(TERMS[phase].items(), vars(found)[phase], strict=True)]
+    return [
+        (name, text, value) for (name, text), value in zip(TERMS[phase].items(), getattr(found, phase), strict=True)
+    ]
 
 
 def _ceilings(found: Calibration) -> Section:

@@ -131,7 +131,7 @@ def _check(options: argparse.Namespace) -> Answer:
         title=f"{count} card{'s' * (count != 1)} checked, {len(findings)} finding{'s' * (len(findings) != 1)}",
         model={},
         tree=total("check", "", [leaf("cards", "", count, aside=True), leaf("findings", "", len(findings))]),
-        facts={"findings": [vars(each) for each in findings]},
+        facts={"findings": [each.all_fields() for each in findings]},
         sections=(Section(columns=("where", "what"), rows=tuple(rows), detail="hint"),) if rows else (),
         exit_code=3 if findings else 0,
     )

@@ -241,4 +241,4 @@ def both(limits: Answer, proof: Answer) -> Answer:
 
 
 def _plain_limit(held: Held) -> dict[str, Any]:
-    return {**vars(held), "limit": held.limit.text, "figure": held.limit.figure}
+    return {**held.all_fields(), "limit": held.limit.text, "figure": held.limit.figure}

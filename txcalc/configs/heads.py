@@ -47,9 +47,10 @@ def task_of(r: Reader, default: Task, *, prefix: str = "") -> Task:
         return default
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise r.error("architectures", f"is {shown(names)}; expected a list of class names")
-    known = {each + ending.lower(): task for ending, task in reversed(_ENDINGS) for each in prefix.lower().split()}
-    if names[0].lower() in known:  # MPTForCausalLM is Mpt's
-        return known[names[0].lower()]
+    lowered, prefixes = names[0].lower(), prefix.lower().split()  # MPTForCausalLM is Mpt's
+    for ending, task in _ENDINGS:
+        if lowered in [each + ending.lower() for each in prefixes]:
+            return task
     for ending, task in _ENDINGS:
         if names[0].endswith(ending):
             if prefix:

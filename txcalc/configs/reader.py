@@ -58,8 +58,11 @@ class Reader:
             ModelError: missing, and the type has no default; or given twice with two values.
         """
         own, other = self._spellings(name)
-        self._read |= {other, own}
+        self._read.add(own)
         value = self.config.get(own, _MISSING)
+        if own == other and value is not _MISSING:
+            return value
+        self._read.add(other)
         standard = self.config.get(other, _MISSING)
         if value is _MISSING or (value is None and standard is not _MISSING):
             value = standard
@@ -76,7 +79,8 @@ class Reader:
 
     def has(self, name: str) -> bool:
         """Whether the config itself (not the defaults) holds the field, null included."""
-        return any(spelling in self.config for spelling in self._spellings(name))
+        own, other = self._spellings(name)
+        return own in self.config or other in self.config
 
     def _spellings(self, name: str) -> tuple[str, str]:
         """(the type's own name, the standard one) of a field, whichever was given; twice the same where it has one."""

@@ -38,7 +38,7 @@ from txcalc.formulas.tape.products import Product, attend
 from txcalc.formulas.tape.support import product_unknown
 from txcalc.formulas.tape.walk import BACKENDS, Backend, Pass, Walk
 from txcalc.formulas.workload import prompt_of, require_positive, source_length
-from txcalc.result import Node, leaf, total
+from txcalc.result import Node, deferred, leaf, total
 
 SOURCE: Final = "Vaswani et al. 2017 (arXiv 1706.03762), equation 1: one score a query, key and head"
 HELD: Final = "derived: storages of the attention product that are live at once; held against torch's allocator"
@@ -137,7 +137,7 @@ def _all_kinds(model: Model, asked: Pass, source_ctx: int | None) -> list[Kind]:
 
 def _widest(model: Model, kinds: list[Kind]) -> Kind:
     """The kind that a layer's figures are of: of the main stack over itself, with most heads, with most pairs."""
-    own = {each for layer in model.main.layers for each in layer.sublayers()}
+    own = [each for layer in model.main.layers for each in layer.sublayers()]
 
     def rank(kind: Kind) -> tuple[bool, bool, int, int]:
         over_itself = not isinstance(kind.attention, CrossAttention)
@@ -232,24 +232,21 @@ def _held(kind: Kind, asked: Pass) -> list[Node]:
 
 
 def _backend(kind: Kind, asked: Pass, backend: Backend) -> list[Node]:
-    asked_here = asked.replace(backend=backend)
-    live = product_tape(kind, asked_here, "inference").peak()
-    tape = product_tape(kind, asked_here, "training")
-    chosen = backend == asked.backend
-    runs = fallback(asked_here, kind.attention)
+    here, chosen = asked.replace(backend=backend), backend == asked.backend
+    runs = fallback(here, kind.attention)
     shared: dict[str, Any] = {"aside": True, "source": HELD, "note": f"runs as {runs}" if runs else ""}
-    held = total(
+    held = deferred(
         f"{backend}: live at once in one layer",
         "bytes",
-        store_rows(live.stores),
+        lambda: store_rows(product_tape(kind, here, "inference").peak().stores),
         key="attention.materialised" if chosen else "",
         convention=f"{kind.name}, the product alone: beside queries, keys and values, its output included",
         **shared,
     )
-    kept = total(
+    kept = deferred(
         f"{backend}: kept for the backward pass by one layer",
         "bytes",
-        store_rows(tape.kept()),
+        lambda: store_rows(product_tape(kind, here, "training").kept()),
         key="attention.saved_for_backward" if chosen else "",
         convention=f"{kind.name}: beside queries, keys and values",
         **shared,

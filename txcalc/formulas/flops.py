@@ -27,7 +27,7 @@ from txcalc.formulas.flops_question import Question, question
 from txcalc.formulas.flops_side import altup_flops, streams_flops
 from txcalc.formulas.flops_sublayers import sublayer_flops
 from txcalc.formulas.flops_work import Latent, Logits, Mask, Phase, Routing, Scan, Work
-from txcalc.result import Node, leaf, times, total
+from txcalc.result import Node, deferred, leaf, times, total
 
 SOURCE: Final = "derived: a product of [m, k] and [k, n] is m * n * k multiply-adds of 2 FLOPs"
 NO_GRADIENT: Final = frozenset({"indexer"})  # what it picks has no gradient, and it runs without one
@@ -77,9 +77,8 @@ def flops(
     forward = forward_flops(model, asked)
     training = asked.phase == "train"
     matmul = training_flops(forward) if training else forward.replace(key="flops.matmul")
-    attention = pruned(forward, PRODUCTS) or total("forward", "FLOPs", [])
     views = [
-        _attention_view(attention, training=training),
+        _attention_view(forward, training=training),
         elementwise(model, asked),
         _per_token(matmul, asked),
     ]
@@ -187,12 +186,19 @@ def training_flops(forward: Node) -> Node:
 _BACKWARD: Final = "two products for each of the forward pass: the gradients of its input and of its weight"
 
 
-def _attention_view(attention: Node, *, training: bool) -> Node:
+def _attention_view(forward: Node, *, training: bool) -> Node:
+    """The score and value products alone, which are taken out when they are looked at."""
     view: dict[str, Any] = {"key": "flops.attention", "aside": True, "convention": "score and value products"}
-    if not training:
-        return attention.replace(name="attention", **view)
-    passes = symbol("forward_and_backward", 3)
-    return times("attention", "FLOPs", passes, [attention.replace(name="forward")], **view)
+    if holds(forward, PRODUCTS):
+        view |= {"basis": forward.basis, "reason": forward.reason}
+
+    def products() -> tuple[Node, ...]:
+        kept = pruned(forward, PRODUCTS) or total("forward", "FLOPs", [])
+        return (kept.replace(name="forward"),) if training else kept.children
+
+    if training:
+        view["count"] = symbol("forward_and_backward", 3)
+    return deferred("attention", "FLOPs", products, **view)
 
 
 def _per_token(matmul: Node, asked: Question) -> Node:
@@ -202,6 +208,11 @@ def _per_token(matmul: Node, asked: Question) -> Node:
     if whole % int(tokens):
         return Node(name="per_token", unit="FLOPs", number=whole / int(tokens), **view)
     return leaf("per_token", "FLOPs", symbol("matmul", whole) // tokens, **view)
+
+
+def holds(node: Node, names: frozenset[str]) -> bool:
+    """Whether a node of one of those names is in the tree."""
+    return node.name in names or any(holds(child, names) for child in node.children)
 
 
 def pruned(node: Node, names: frozenset[str]) -> Node | None:

@@ -43,7 +43,7 @@ from txcalc.formulas.flops_question import Question
 from txcalc.formulas.flops_recurrent import DELTA_CHUNK
 from txcalc.formulas.flops_work import Work
 from txcalc.formulas.score_pairs import score_pairs
-from txcalc.result import Node, leaf, times, total
+from txcalc.result import Node, deferred, leaf, times, total
 
 REASON: Final = "operations per element as they are usually written; kernels fuse and approximate them"
 
@@ -69,11 +69,14 @@ STEP: Final = 5  # of one state element in a step of matrix states: decay, produ
 
 def elementwise(model: Model, asked: Question) -> Node:
     """Elementwise operations of the stacks that run; a backward pass is taken as twice the forward's."""
-    stacks = [_stack(stack, work) for stack in model.stacks if (work := asked.work(model, stack)) is not None]
-    view = {"key": "flops.elementwise", "aside": True, "basis": "estimated", "reason": REASON}
+
+    def stacks() -> list[Node]:
+        return [_stack(stack, work) for stack in model.stacks if (work := asked.work(model, stack)) is not None]
+
+    view: dict[str, Any] = {"key": "flops.elementwise", "aside": True, "basis": "estimated", "reason": REASON}
     if asked.phase == "train":
-        return times("elementwise", "FLOPs", symbol("forward_and_backward", 3), stacks, **view)
-    return total("elementwise", "FLOPs", stacks, **view)
+        view["count"] = symbol("forward_and_backward", 3)
+    return deferred("elementwise", "FLOPs", stacks, **view)
 
 
 def _stack(stack: Stack, work: Work) -> Node:

@@ -43,10 +43,8 @@ def kv_cache(
     Raises:
         RequestError: a length below 1, an unknown dtype, a row that does not fill whole blocks of the dtype.
     """
-    require_positive(ctx=ctx, batch=batch, source_ctx=source_ctx, block_size=block_size)
-    dtype = config_dtype(model.dtype) if kv_dtype is None else dtype_named(kv_dtype)
-    work = _Work(model, ctx, batch, source_length(model, ctx, source_ctx), dtype)
-    needed = total("needed", "bytes", work.rows(kept=True), key="kv_cache.total_bytes", convention=CONVENTION)
+    require_positive(block_size=block_size)
+    work = _work(model, ctx, batch, kv_dtype, source_ctx)
     views = [
         total("reserved", "bytes", work.rows(kept=False), key="kv_cache.reserved_bytes", aside=True, convention=_FULL),
         work.per_token(),
@@ -55,8 +53,26 @@ def kv_cache(
     ]
     if block_size is not None:
         views += work.paged(block_size)
-    tree = total("kv_cache", "bytes", [needed, *views], convention=dtype.name, source=SOURCE)
+    tree = total("kv_cache", "bytes", [work.needed(), *views], convention=work.dtype.name, source=SOURCE)
     return tree.estimated(model.reasons)
+
+
+def needed_bytes(
+    model: Model, *, ctx: int, batch: int, kv_dtype: str | None = None, source_ctx: int | None = None
+) -> tuple[Node, str]:
+    """(``kv_cache.total_bytes`` alone, the name of its dtype).
+
+    Raises:
+        RequestError: as ``kv_cache`` does.
+    """
+    work = _work(model, ctx, batch, kv_dtype, source_ctx)
+    return work.needed().estimated(model.reasons), work.dtype.name
+
+
+def _work(model: Model, ctx: int, batch: int, kv_dtype: str | None, source_ctx: int | None) -> _Work:
+    require_positive(ctx=ctx, batch=batch, source_ctx=source_ctx)
+    dtype = config_dtype(model.dtype) if kv_dtype is None else dtype_named(kv_dtype)
+    return _Work(model, ctx, batch, source_length(model, ctx, source_ctx), dtype)
 
 
 _FULL = "every caching layer at full length, as an engine without windows reserves it"
@@ -123,6 +139,10 @@ class _Work:
         if row.every != 1:
             return self.ctx // symbol("rate", row.every)
         return minimum(self.ctx, symbol("window", row.limit)) if kept and row.limit is not None else self.ctx
+
+    def needed(self) -> Node:
+        """What the model needs at this length."""
+        return total("needed", "bytes", self.rows(kept=True), key="kv_cache.total_bytes", convention=CONVENTION)
 
     def rows(self, *, kept: bool) -> list[Node]:
         return [

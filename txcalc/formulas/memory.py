@@ -11,16 +11,15 @@ from typing import Final
 
 from txcalc.architecture import LatentAttention, Model, SelfAttention, Stack, TokenEmbedding
 from txcalc.errors import RequestError
-from txcalc.expression import Expression, exact, symbol
+from txcalc.expression import Expression, exact, mentions, symbol
 from txcalc.formulas.allowances import allowances
 from txcalc.formulas.dtypes import config_dtype
 from txcalc.formulas.flops_question import require_described
 from txcalc.formulas.guessed_activations import widest_outputs
-from txcalc.formulas.kv_cache import kv_cache
+from txcalc.formulas.kv_cache import needed_bytes, state_bytes
 from txcalc.formulas.tape.attention import fallback
 from txcalc.formulas.tape.core import Store
-from txcalc.formulas.tape.moments import Moment, pass_moments
-from txcalc.formulas.tape.parts import head_peak
+from txcalc.formulas.tape.moments import Moment, pass_and_logits
 from txcalc.formulas.tape.support import depends_on_data, unwalked_in
 from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Pass
 from txcalc.formulas.weights import formats_of, weight_bytes
@@ -119,9 +118,9 @@ def fallbacks(model: Model, asked: Pass) -> list[str]:
 
 
 def _cache(model: Model, *, ctx: int, batch: int, kv_dtype: str | None, source_ctx: int | None) -> list[Node]:
-    found = kv_cache(model, ctx=ctx, batch=batch, kv_dtype=kv_dtype, source_ctx=source_ctx)
-    needed = found.find("kv_cache.total_bytes").replace(name="kv_cache", key="memory.kv_cache", note=found.convention)
-    state = int(found.find("kv_cache.state_bytes").value)
+    found, dtype = needed_bytes(model, ctx=ctx, batch=batch, kv_dtype=kv_dtype, source_ctx=source_ctx)
+    needed = found.replace(name="kv_cache", key="memory.kv_cache", note=dtype)
+    state = int(state_bytes(model).value)
     if not state:
         return [needed]
     return [needed, leaf("recurrent_state", "bytes", symbol("B", batch) * symbol("state_bytes", state))]
@@ -148,14 +147,14 @@ def _activations(model: Model, asked: Pass) -> tuple[Node, list[Node]]:
     if reasons and not _walkable(stack):
         guess = _guess(model, asked)
         return guess.replace(basis="estimated", reason="; ".join(reasons), aside=True), []
-    moments = pass_moments(stack, model.head, asked, last=stack.role == "decoder")
+    moments, logits = pass_and_logits(stack, model.head, asked, last=stack.role == "decoder")
     highest = max(moments, key=lambda moment: moment.bytes)
     node = moment_node(highest).replace(
         name="activations", key="memory.activations", note=f"at its highest in {highest.name}"
     )
     if reasons:
         node = node.estimated(tuple(reasons)).replace(aside=True)
-    return node, [*_logits(model, asked), *_per_token(highest, asked)]
+    return node, [*_logits(model, asked, logits), *_per_token(highest, asked)]
 
 
 def why_estimated(stack: Stack, *, training: bool) -> list[str]:
@@ -191,9 +190,8 @@ def store_rows(stores: Iterable[Store]) -> list[Node]:
     return [leaf(name, "bytes", size if count == 1 else count * size) for (name, _), (size, count) in kinds.items()]
 
 
-def _logits(model: Model, asked: Pass) -> list[Node]:
+def _logits(model: Model, asked: Pass, size: int) -> list[Node]:
     stack = model.main
-    _, size = head_peak(stack, model.head, asked, last=stack.role == "decoder")
     if not size or model.head is None:
         return []
     rows = asked.B if stack.role == "decoder" or model.head.pooled else asked.B * asked.T
@@ -206,7 +204,7 @@ def _logits(model: Model, asked: Pass) -> list[Node]:
 def _per_token(moment: Moment, asked: Pass) -> list[Node]:
     """Bytes of activations a batched token: of the storages that grow with the tokens, not of rotary frequencies."""
     tokens = int(asked.B) * int(asked.T)
-    grown = [store for store in (*moment.shared, *moment.peak.stores) if "T" in exact(store.size).symbols()]
+    grown = [store for store in (*moment.shared, *moment.peak.stores) if mentions(store.elements, "T")]
     size = sum(store.bytes for store in grown)
     if size % tokens:
         return []

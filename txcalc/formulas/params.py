@@ -50,6 +50,14 @@ def params(model: Model) -> Node:
     Headline figures below the root: ``params.total``, ``embedding``, ``head``, ``non_embedding``, ``active``,
     ``active_without_embedding``.
     """
+    everything, head = total_params(model)
+    views = [*_views(model, everything, head), extra_params(model.extra)]
+    tree = total("params", "parameters", [everything, *views], source=SOURCE)
+    return tree.estimated(model.reasons)
+
+
+def total_params(model: Model) -> tuple[Node, Node | None]:
+    """(``params.total`` by component and kind of layer, the head in it)."""
     seen: set[str] = set()
     alone = len(model.stacks) == 1
     stacks = [stack_params(stack, seen, embedding_key="params.embedding" * alone) for stack in model.stacks]
@@ -58,10 +66,7 @@ def params(model: Model) -> Node:
     counted = [counted_params(part) for part in model.counted]
     beside = [similarity_params(model.similarity), unused_params(model.unused)]
     parts = [*stacks, *towers, *counted, head, *beside]
-    everything = total("total", "parameters", parts, key="params.total", convention=CONVENTION)
-    views = [*_views(model, everything, head), extra_params(model.extra)]
-    tree = total("params", "parameters", [everything, *views], source=SOURCE)
-    return tree.estimated(model.reasons)
+    return total("total", "parameters", parts, key="params.total", convention=CONVENTION), head
 
 
 def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:

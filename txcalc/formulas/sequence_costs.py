@@ -12,7 +12,7 @@ from typing import Final
 from txcalc.architecture import CrossAttention, LatentAttention, SelfAttention
 from txcalc.expression import Expression, ceil_div, exact, minimum, symbol
 from txcalc.formulas.letters import head_widths
-from txcalc.result import Node, Unit, leaf, total
+from txcalc.result import Node, Unit, deferred, leaf
 
 SOURCE: Final = "Vaswani et al. 2017 (arXiv 1706.03762), table 1"
 WINDOW, GLOBALS, KERNEL = 1024, 64, 4  # where the model has none of its own
@@ -22,13 +22,24 @@ def sequence_costs(
     a: SelfAttention | LatentAttention | CrossAttention, *, T: Expression, window: int | None = None
 ) -> Node:
     """A row for each way to mix T tokens: FLOPs, steps one after the other, longest path, elements kept of the past."""
+    return deferred(
+        "ways_to_mix_a_sequence",
+        "",
+        lambda: _rows(a, T, window),
+        aside=True,
+        source=SOURCE,
+        convention="one layer, one sequence; every pair of the square or band; paths of dilated convolutions: log n",
+    )
+
+
+def _rows(a: SelfAttention | LatentAttention | CrossAttention, T: Expression, window: int | None) -> list[Node]:
     D, N = symbol("D", a.hidden_size), symbol("N", a.num_attention_heads)
     H, Hv, kept = _widths(a)
     W = symbol("window", window or getattr(a, "window", None) or WINDOW)
     near, g, k = minimum(T, W), symbol("global_tokens", GLOBALS), symbol("kernel", KERNEL)
     each = 2 * N * (H + Hv)
     one = exact(1)
-    rows = [
+    return [
         _row("self-attention", "n^2 d", T * T * each, one, one, T * kept),
         _row("sliding window", "w n d", T * near * each, one, ceil_div(T, W), near * kept),
         _row("local with global tokens", "(w+g) n d", T * (near + 2 * g) * each, one, exact(2), (near + g) * kept),
@@ -36,14 +47,6 @@ def sequence_costs(
         _row("recurrent (LSTM)", "n d^2", 16 * T * D * D, T, T, 2 * D),
         _row("convolution", "k n d^2", 2 * k * T * D * D, one, ceil_div(T, k), (k - 1) * D),
     ]
-    return total(
-        "ways_to_mix_a_sequence",
-        "",
-        rows,
-        aside=True,
-        source=SOURCE,
-        convention="one layer, one sequence; every pair of the square or band; paths of dilated convolutions: log n",
-    )
 
 
 def _widths(a: SelfAttention | LatentAttention | CrossAttention) -> tuple[Expression, Expression, Expression]:

@@ -14,7 +14,7 @@ from txcalc.architecture import Model
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, exact
 from txcalc.formulas.dtypes import config_dtype
-from txcalc.formulas.params import params
+from txcalc.formulas.params import total_params
 from txcalc.formulas.weight_formats import WeightFormat, weight_format
 from txcalc.record import Record
 from txcalc.result import Node, leaf
@@ -65,7 +65,7 @@ def weight_bytes(model: Model, formats: Formats) -> Node:
     Raises:
         RequestError: a module of ``keep`` that the model has not, rows that do not fill a format's blocks.
     """
-    parameters = params(model).find("params.total")
+    parameters = total_params(model)[0]
     _require_modules(parameters, formats)
     tree = _converted(parameters, formats, ())
     convention = f"matrices of the layers in {formats.matrices.name}, everything else in {formats.high.name}"
@@ -78,13 +78,15 @@ def _converted(node: Node, formats: Formats, path: tuple[str, ...]) -> Node:
     if node.expression is None:
         children = tuple(_converted(child, formats, path) for child in node.children if not child.aside)
         return Node(name=node.name, unit="bytes", children=children, count=node.count, source=node.source)
-    chosen = _format(path, matrix_of(node), formats)
-    return leaf(node.name, "bytes", _bytes(node, chosen, formats), note=f"in {chosen.name}")
-
-
-def _bytes(node: Node, chosen: WeightFormat, formats: Formats) -> Expression:
-    assert node.expression is not None
+    if formats.matrices is formats.high and formats.high.plain and not formats.keep:
+        return leaf(node.name, "bytes", node.expression * (formats.high.bits // 8), note=f"in {formats.high.name}")
     matrix = matrix_of(node)
+    chosen = _format(path, matrix, formats)
+    return leaf(node.name, "bytes", _bytes(node, matrix, chosen, formats), note=f"in {chosen.name}")
+
+
+def _bytes(node: Node, matrix: Matrix | None, chosen: WeightFormat, formats: Formats) -> Expression:
+    assert node.expression is not None
     if chosen.plain or matrix is None:
         plain = chosen if chosen.plain else formats.high
         return exact(node.expression) * (plain.bits // 8)

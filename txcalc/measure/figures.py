@@ -53,7 +53,7 @@ class Figure(Record):
         plain: dict[str, Any] = {"key": self.key, "name": self.name, "what": self.what, "unit": self.unit}
         plain |= {"predicted": self.predicted, "measured": self.measured, "error_percent": self.error}
         if self.spread is not None:
-            plain |= vars(self.spread) | {"noisy": self.noisy}
+            plain |= self.spread.all_fields() | {"noisy": self.noisy}
         plain |= {"exact": self.exact or None, "estimated": self.estimated or None, "note": self.note or None}
         return {key: value for key, value in plain.items() if value is not None}
 

@@ -109,7 +109,7 @@ class Calibration(Record):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {name: list(each) if isinstance(each, tuple) else each for name, each in vars(self).items()}
+        return {name: list(each) if isinstance(each, tuple) else each for name, each in self.all_fields().items()}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Calibration:

@@ -109,7 +109,7 @@ def features_not_built() -> list[str]:
 
 
 def _features(part: Record) -> Iterator[str]:
-    values = vars(part)
+    values = part.all_fields()
     if type(part) in NOT_BUILT_KINDS:
         yield NOT_BUILT_KINDS[type(part)]
     for field, feature in NOT_BUILT.get(type(part), {}).items():

@@ -22,13 +22,22 @@ Backward = Callable[..., "list[tuple[Value, Grad]]"]
 
 
 class Store:
-    """One storage: its size, and how many hold it. ``given``: counted elsewhere (a parameter, a table of the pass)."""
+    """One storage: its size, and how many hold it. ``given``: counted elsewhere (a parameter, a table of the pass).
 
-    __slots__ = ("bytes", "given", "name", "owners", "size")
+    Of ``elements`` of ``width`` bytes each, or of as many bytes as there are elements where no width is given.
+    """
 
-    def __init__(self, name: str, size: Expression, *, given: bool = False) -> None:
-        self.name, self.size, self.bytes = name, size, int(size)
+    __slots__ = ("bytes", "elements", "given", "name", "owners", "width")
+
+    def __init__(self, name: str, elements: Expression, width: int | None = None, given: bool = False) -> None:
+        self.name, self.elements, self.width = name, elements, width
+        self.bytes = int(elements) if width is None else int(elements) * width
         self.owners, self.given = 1, given
+
+    @property
+    def size(self) -> Expression:
+        """The bytes with the arithmetic they come from, which only those that are shown need."""
+        return self.elements if self.width is None else self.elements * self.width
 
 
 class Value:
@@ -104,21 +113,32 @@ class Tape:
         self._recomputed = False  # saved tensors of a recomputation are dropped as soon as they have been read
         self._stopped = False
         self._top, self._top_stores = 0, tuple[Store, ...]()
+        self._rising = False  # what is held is what was at the top, until something is freed or no new top comes
         self._before = (0, tuple[Store, ...]())
         self._buffers: dict[Value, Grad] = {}
 
     # ---- storages ---------------------------------------------------------------------------------------------------
 
-    def store(self, name: str, size: Expression) -> Store:
+    def store(self, name: str, elements: Expression, width: int | None = None) -> Store:
         """Allocate."""
-        made = Store(name, size, given=self._stopped)
-        if not self._stopped:
-            self._before = (self._top, self._top_stores)
-            self.held[made] = None
-            self.live += made.bytes
-            if self.live > self._top:
-                self._top, self._top_stores = self.live, tuple(self.held)
+        made = Store(name, elements, width, self._stopped)
+        if self._stopped:
+            return made
+        if self._last_pack is not None:
+            self._before = (self._top, self._highest())
+        live = self.live + made.bytes
+        if live <= self._top:
+            self._highest()
+        else:
+            self._top, self._rising = live, True
+        self.held[made], self.live = None, live
         return made
+
+    def _highest(self) -> tuple[Store, ...]:
+        """The storages that were there at the top, written down as late as they can be."""
+        if self._rising:
+            self._top_stores, self._rising = tuple(self.held), False
+        return self._top_stores
 
     def hold(self, store: Store) -> Store:
         """One more owner."""
@@ -130,16 +150,18 @@ class Tape:
         """One owner less; freed after the last."""
         store.owners -= 1
         if not store.owners and not store.given:
+            if self._rising:
+                self._highest()
             del self.held[store]
             self.live -= store.bytes
 
     def new(self, name: str, elements: Expression, width: int, *, needs_grad: bool = False) -> Value:
         """A new tensor, held by Python until it is dropped."""
-        return Value(self.store(name, elements * width), elements, width, needs_grad and self.mode != "inference")
+        return Value(self.store(name, elements, width), elements, width, needs_grad and self.mode != "inference")
 
     def given(self, name: str, elements: Expression, width: int, *, trainable: bool = False) -> Value:
         """A tensor that was there before and is counted elsewhere: a parameter, a table."""
-        store = Store(name, elements * width, given=True)
+        store = Store(name, elements, width, True)
         return Value(store, elements, width, trainable and self.mode != "inference", leaf=True)
 
     def again(self, value: Value) -> Value:
@@ -161,7 +183,7 @@ class Tape:
 
     def peak(self) -> Peak:
         """The peak since the last call; a new phase begins."""
-        peak = Peak(self._top, self._top_stores)
+        peak = Peak(self._top, self._highest())
         self._top, self._top_stores = self.live, tuple(self.held)
         return peak
 
@@ -205,7 +227,7 @@ class Tape:
             for store in node.saved:
                 owners[store] = owners.get(store, 0) + 1
         if next(reversed(self.held)) in [output.store for output in outputs if output.store not in owners]:
-            self._top, self._top_stores = self._before
+            (self._top, self._top_stores), self._rising = self._before, False
         for store in list(self.held):
             store.owners = owners.get(store, 0) + 1
             self.release(store)
@@ -281,8 +303,8 @@ class Tape:
 
     def new_grad(self, value: Value, *, view: bool = False, elements: Expression | None = None) -> Grad:
         """A new gradient of ``value``, held by nobody but the engine."""
-        size = (value.elements if elements is None else elements) * value.width
-        return Grad(self.store(f"gradient of {value.store.name}", size), view)
+        elements = value.elements if elements is None else elements
+        return Grad(self.store(f"gradient of {value.store.name}", elements, value.width), view)
 
     def passed(self, grad: Grad) -> Grad:
         """The same gradient handed on."""

@@ -197,6 +197,13 @@ def _embedding_backward(step: Step) -> Moment:
 
 def pass_moments(stack: Stack, head: Head | None, asked: Pass, *, last: bool, observed: bool = False) -> list[Moment]:
     """Every moment of a pass without a backward that may be the highest; ``last``: logits of the last token alone."""
+    return pass_and_logits(stack, head, asked, last=last, observed=observed)[0]
+
+
+def pass_and_logits(
+    stack: Stack, head: Head | None, asked: Pass, *, last: bool, observed: bool = False
+) -> tuple[list[Moment], int]:
+    """The moments of a pass, and the bytes of its logits."""
     kept, passing = tables(stack, asked)
     shared = [*(table.store for table in kept), *passing]
     first = _first_states(stack, asked, asked.precision.parameter)
@@ -205,8 +212,8 @@ def pass_moments(stack: Stack, head: Head | None, asked: Pass, *, last: bool, ob
         peak = layer_peak(described, stack.hidden_size, asked, observed=observed)
         name = "a layer" if len(stack.layers) == 1 else f"a layer of kind {index + 1}"
         moments.append(_inference(name, peak, [*shared, *(first if _later(stack, index) else ())]))
-    peak, _ = head_peak(stack, head, asked, last=last, observed=observed)
-    return [*moments, _inference("the logits" if head else "the final norm", peak, [*shared, *first])]
+    peak, logits = head_peak(stack, head, asked, last=last, observed=observed)
+    return [*moments, _inference("the logits" if head else "the final norm", peak, [*shared, *first])], logits
 
 
 def _later(stack: Stack, index: int) -> bool:
