@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 from txcalc import __version__
 from txcalc.errors import UsageError
 from txcalc.report import Answer, render
-from txcalc.report.write import remark
+from txcalc.report.write import columns, remark
 
 COMMANDS: Final = {
     "params": "how many parameters, by component",
@@ -45,11 +45,18 @@ txcalc COMMAND --help tells about one command.
 """
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Descriptions as written; as wide as the terminal, which argparse would load half of ``shutil`` to ask."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=columns(1) - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors raised as ours and examples kept as written."""
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:

@@ -7,7 +7,6 @@ else is small stay in the model's own dtype, unless ``keep`` says otherwise for 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from txcalc.architecture import Model
@@ -136,6 +135,8 @@ def _require_modules(parameters: Node, formats: Formats) -> None:
     known = list(modules(parameters))
     for name, _ in formats.keep:
         if name not in known:
+            from difflib import get_close_matches  # here: only an error needs it
+
             near = get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(known)}"
             raise RequestError(f"--keep: the model has no module {name!r}", hint)

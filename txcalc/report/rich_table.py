@@ -1,4 +1,4 @@
-"""The table on a terminal."""
+"""The table on a terminal that is too narrow for it, or in other alphabets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from txcalc.report.coloured import needed
 from txcalc.report.document import Answer, Section
 from txcalc.report.write import cells_of, facts
 
@@ -31,7 +32,7 @@ def print_rich(answer: Answer, out: TextIO) -> None:
 
 
 def _table(section: Section, width: int) -> Table:
-    detailed = bool(section.detail) and _needed(section) <= width
+    detailed = bool(section.detail) and needed(section) <= width
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
     table.add_column(section.columns[0], overflow="fold")
     for name in section.columns[1:]:
@@ -52,9 +53,3 @@ def _least(section: Section) -> int:
     lines = [section.columns, *(cells_of(row) for row in section.rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(section.columns))]
     return sum(width + 3 for width in widths[1:]) + min(widths[0], _FIRST)
-
-
-def _needed(section: Section) -> int:
-    """Columns that the table takes with its detail."""
-    lines = [(*section.columns, section.detail), *((*cells_of(row), row.detail) for row in section.rows)]
-    return sum(max(len(line[column]) for line in lines) + 3 for column in range(len(lines[0])))

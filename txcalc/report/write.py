@@ -1,4 +1,4 @@
-"""One answer in each format. Rich is used on a terminal only; a pipe gets plain text without escape codes."""
+"""One answer in each format. Colours are used on a terminal only; a pipe gets plain text without escape codes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def remark(label: str, text: str, stream: TextIO) -> None:
     if stream.isatty():
         from textwrap import wrap
 
-        width = _columns(stream.fileno())
+        width = columns(stream.fileno())
         shown = "\n".join(wrap(shown, max(width, 20), subsequent_indent="  ", break_on_hyphens=False))
     print(shown, file=stream)
 
@@ -55,10 +55,10 @@ def text_width() -> int:
     """Columns to fill: the terminal's, else 80."""
     if not sys.stdout.isatty():
         return 80
-    return _columns(sys.stdout.fileno())
+    return columns(sys.stdout.fileno())
 
 
-def _columns(terminal_number: int) -> int:
+def columns(terminal_number: int) -> int:
     """How wide that terminal is; COLUMNS goes before what it says itself."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given):
@@ -77,9 +77,7 @@ def _table(answer: Answer, explained: bool, out: TextIO) -> None:
         print(f"{answer.title}\n", file=out)
         print("\n".join(explain(answer.judged(), width=text_width())), file=out)
     elif terminal(out):
-        from txcalc.report.rich_table import print_rich
-
-        print_rich(answer, out)
+        _coloured(answer, out)
     else:
         print("\n\n".join([answer.title, *(_plain(section) for section in answer.sections)]), file=out)
     if answer.drawing:
@@ -88,6 +86,18 @@ def _table(answer: Answer, explained: bool, out: TextIO) -> None:
         print(file=out)
         for note in answer.notes:
             remark("note", note, out)
+
+
+def _coloured(answer: Answer, out: TextIO) -> None:
+    from txcalc.report.coloured import coloured
+
+    drawn = coloured(answer, text_width(), out)
+    if drawn is not None:
+        out.write(drawn)
+        return
+    from txcalc.report.rich_table import print_rich
+
+    print_rich(answer, out)
 
 
 def facts(section: Section, width: int) -> str:
