@@ -30,7 +30,8 @@ NEEDED = {
     "aya_vision": {"vision_config": {"num_attention_heads": 12}},
     **{
         name: {"tie_word_embeddings": False}
-        for name in "mistral3 internvl kimi_k25 lighton_ocr deepseek_vl hyperclovax_vision_v2 glmasr".split()
+        for name in "mistral3 internvl kimi_k25 lighton_ocr deepseek_vl hyperclovax_vision_v2 glmasr "
+        "granite_speech granite_speech_plus moss_transcribe_diarize".split()
     },
     "qwen3_5": {"architectures": ["Qwen3_5ForConditionalGeneration"]},
     "qwen3_5_moe": {"architectures": ["Qwen3_5MoeForConditionalGeneration"]},

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.oracles.transformers_meta import default_config, num_params
+from tests.oracles.transformers_meta import default_config
 from tests.oracles.transformers_modules import model_of, modules
 from tests.strategies import (
     assert_params_differ_from_meta,
@@ -20,7 +20,8 @@ from tests.strategies import (
 )
 from txcalc.architecture import FeedForward, LatentAttention, MixtureOfExperts, Rotary, YarnScaling
 from txcalc.configs import architecture_of
-from txcalc.errors import ModelError
+from txcalc.errors import ModelError, RequestError
+from txcalc.formulas.flops import flops
 from txcalc.formulas.params import params
 
 YARN = {"type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 0.707, "original_max_position_embeddings": 64}
@@ -71,13 +72,23 @@ def test_a_minimal_v3_takes_transformers_defaults(extra: dict[str, Any]) -> None
     assert_params_equal_meta({"model_type": "deepseek_v3", **extra})
 
 
-def test_v2_without_a_number_of_chosen_experts_is_an_estimate() -> None:
-    """transformers' default config of this type leaves it open; the total is known, the active part is not."""
+def test_v2_without_a_number_of_chosen_experts_says_nothing_of_what_a_token_uses() -> None:
+    """transformers' default config of this type leaves it open, and builds it; it cannot run it."""
     config = default_config("deepseek_v2")
-    model = architecture_of(config)
-    assert len(model.reasons) == 1
-    assert "num_experts_per_tok" in model.reasons[0]
-    assert params(model).figures()["params.total"] == num_params(config)
+    assert_params_equal_meta(config)
+    model = read(config)
+    assert "params.active" not in params(model).figures()
+    assert "params.active" in params(read({**config, "num_experts_per_tok": 6})).figures()
+    with pytest.raises(RequestError, match="num_experts_per_tok is not set"):
+        flops(model, seq=9)
+    dense = {**config, "first_k_dense_replace": config["num_hidden_layers"]}
+    assert params(read(dense)).find("params.active").value == params(read(dense)).find("params.total").value
+
+
+def test_a_text_part_without_a_number_of_chosen_experts_does_not_run_either() -> None:
+    text = {**V2, "num_experts_per_tok": None}
+    model = architecture_of({"model_type": "llava", "text_config": text, "tie_word_embeddings": True})
+    assert model.only_params.startswith("num_experts_per_tok is not set")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,12 @@ _EXPERT_KEYS: Final = (
 
 def _deepseek_v2(r: Reader) -> Model:
     head = {"prefix": "DeepseekV2", "without": {"token_classification", "question_answering"}}
-    return _model(r, interleaved=True, mlp_bias=r.flag("mlp_bias"), router=_router_v2, head=head)
+    model = _model(r, interleaved=True, mlp_bias=r.flag("mlp_bias"), router=_router_v2, head=head)
+    if _UNROUTED not in r.reasons:
+        return model
+    r.reasons.remove(_UNROUTED)  # the type's own default: what is stored is known, what runs is not
+    r.notes.append(_UNROUTED)
+    return model.replace(only_params=_UNROUTED)
 
 
 def _deepseek_v3(r: Reader) -> Model:
@@ -159,10 +164,13 @@ def mixture(r: Reader, router: Router, *, bias: bool = False) -> MixtureOfExpert
     )
 
 
+_UNROUTED: Final = "num_experts_per_tok is not set, which says what a token uses: --set num_experts_per_tok=6, or so"
+
+
 def _chosen(r: Reader, experts: int) -> int:
     if r.raw("num_experts_per_tok") is not None:
         return moe.top_k(r, experts)
-    r.reasons.append("num_experts_per_tok is not set: active parameters take every expert")
+    r.reasons.append(_UNROUTED)
     return experts
 
 

@@ -111,6 +111,7 @@ class Wrapped(NamedTuple):
             unused=text.unused,
             extra=text.extra,
             counted=tuple(counted),
+            only_params=text.only_params,
             dtype=dtype_of(r) or text.dtype,
             max_position_embeddings=text.max_position_embeddings,
             quantization=quantization_of(r) or text.quantization,

@@ -6,6 +6,7 @@ Tied and shared tensors are counted where they are stored. Sources are the paper
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 from operator import add
 
@@ -48,7 +49,7 @@ def params(model: Model) -> Node:
     """Parameters of a model, by component and kind of layer.
 
     Headline figures below the root: ``params.total``, ``embedding``, ``head``, ``non_embedding``, ``active``,
-    ``active_without_embedding``.
+    ``active_without_embedding``; the last two only where it is known which experts a token uses.
     """
     everything, head = total_params(model)
     views = [*_views(model, everything, head), extra_params(model.extra)]
@@ -74,13 +75,22 @@ def _views(model: Model, everything: Node, head: Node | None) -> list[Node]:
     embedding = _embedding_sum(model, everything)
     whole = symbol("total", int(everything.value))
     tables, matrix = symbol("embedding", int(embedding)), symbol("head", int(head.value) if head else 0)
-    active = whole - _unused_experts(model)
     several = len(model.stacks) > 1
     views = [leaf("embedding", "parameters", embedding, key="params.embedding", aside=True)] if several else []
     views += [] if head else [leaf("head", "parameters", 0, key="params.head", aside=True)]
     return [
         *views,
         leaf("non_embedding", "parameters", whole - tables - matrix, key="params.non_embedding", aside=True),
+        *_active(model, whole, tables),
+    ]
+
+
+def _active(model: Model, whole: Expression, tables: Expression) -> list[Node]:
+    """What one token uses, with and without input tables; nothing where its experts are not known."""
+    if model.only_params and any(_mixtures(model)):
+        return []
+    active = whole - _unused_experts(model)
+    return [
         leaf("active", "parameters", active, key="params.active", aside=True, convention=_ACTIVE),
         leaf(
             "active_without_embedding",
@@ -111,16 +121,19 @@ _ACTIVE = "what one token's forward pass uses: everything but the routed experts
 
 def _unused_experts(model: Model) -> Expression:
     unused: Expression = exact(0)
+    for count, (experts, chosen, each) in _mixtures(model):
+        idle = symbol("L", count) * (symbol("E", experts) - symbol("num_experts_per_tok", chosen))
+        idle = idle * symbol("expert", int(each.value))
+        unused = unused + idle if int(unused) else idle
+    return unused
+
+
+def _mixtures(model: Model) -> Iterator[tuple[int, tuple[int, int, Node]]]:
+    """(how often its layer runs, its experts) for every sublayer that has any."""
     for stack in model.stacks:
         for layer, count in zip(stack.layers, stack.counts(), strict=True):
-            for sublayer in layer.sublayers():
-                found = _experts_of(sublayer)
-                if found is not None:
-                    experts, chosen, each = found
-                    idle = symbol("L", count) * (symbol("E", experts) - symbol("num_experts_per_tok", chosen))
-                    idle = idle * symbol("expert", int(each.value))
-                    unused = unused + idle if int(unused) else idle
-    return unused
+            found = (_experts_of(sublayer) for sublayer in layer.sublayers())
+            yield from ((count, each) for each in found if each is not None)
 
 
 def _experts_of(sublayer: Sublayer) -> tuple[int, int, Node] | None:

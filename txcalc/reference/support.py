@@ -63,7 +63,7 @@ NOT_BUILT: Final[Mapping[type[Record], Mapping[str, str]]] = {
         "pooled_projection": "a projection of one vector an input (CLIP)",
     },
     arch.Model: {
-        "only_params": "models of which only the parameters are known (Funnel, Perceiver)",
+        "only_params": "models of which only the parameters are known, not how they run (Perceiver)",
         "counted": "parts that are counted by their tensors alone",
         "similarity": "similarities of texts and images (CLIP)",
     },
