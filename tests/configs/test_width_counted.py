@@ -13,7 +13,6 @@ from txcalc.configs import architecture_of
 from txcalc.errors import ModelError, RequestError
 from txcalc.formulas.flops import flops
 from txcalc.formulas.kv_cache import kv_cache
-from txcalc.formulas.params import params
 
 ROPE = {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}
 TEXT = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2,
@@ -154,11 +153,34 @@ def test_dots3_as_published_files_write_it() -> None:
     assert_params_equal_meta(config)
 
 
-def test_emu3_is_exact_without_its_codec() -> None:
-    text = {"model_type": "emu3", "text_config": TEXT}
-    assert params(read(text)).basis == "exact"
-    whole = architecture_of({**text, "architectures": ["Emu3ForConditionalGeneration"]})
-    assert whole.reasons == ("the codec that turns images into words is not counted",)
+EMU3 = {"model_type": "emu3", "architectures": ["Emu3ForConditionalGeneration"], "text_config": TEXT,
+        "vocabulary_map": {"<image>": 5, "<|extra_200|>": 6}}  # fmt: skip
+
+
+def test_emu3_is_a_text_model_by_itself() -> None:
+    assert_params_equal_meta({"model_type": "emu3", "text_config": TEXT, "vocabulary_map": None})
+
+
+@few
+@given(
+    keys=drawn({
+        "codebook_size": small, "embed_dim": small, "latent_channels": small, "in_channels": small,
+        "double_latent": st.booleans(), "temporal_downsample_factor": st.integers(1, 5), "out_channels": small,
+        "base_channels": st.sampled_from([32, 64]), "num_res_blocks": st.integers(1, 2), "hidden_size": 24,
+        "channel_multiplier": st.lists(st.integers(1, 2), min_size=1, max_size=3), "num_attention_heads": heads,
+        "attn_resolutions": st.lists(st.integers(0, 2), max_size=2)}),
+    name=of("Emu3ForConditionalGeneration", "Emu3Model"),
+    tied=st.booleans(),
+)  # fmt: skip
+def test_emu3_with_its_codec(keys: dict[str, Any], name: list[str], tied: bool) -> None:
+    assert_params_equal_meta({**EMU3, "vq_config": keys, "architectures": name, "tie_word_embeddings": tied})
+
+
+def test_emu3_with_the_default_codec() -> None:
+    assert_params_equal_meta(EMU3)
+    assert_params_differ_from_meta(EMU3, {**EMU3, "vq_config": {"attn_resolutions": [2]}})
+    (reason,) = architecture_of({**EMU3, "vocabulary_map": None}).reasons
+    assert reason == "no vocabulary_map: transformers does not build the model without one"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +190,8 @@ def test_emu3_is_exact_without_its_codec() -> None:
             {"model_type": "mllama", "architectures": ["MllamaModel"], "vision_config": {"supported_aspect_ratios": 3}},
             "supported_aspect_ratios is 3; expected a list",
         ),
+        ({**EMU3, "vq_config": {"base_channels": 48}}, "base_channels is 48; channels must be multiples of 32"),
+        ({**EMU3, "vq_config": {"channel_multiplier": []}}, "channel_multiplier is empty"),
         (
             {
                 "model_type": "dots3_note",

@@ -1,7 +1,4 @@
-"""Text models described above with towers that are counted by their tensors: Compass, MiniMax M3, Llama 3.2, Inkling 2.
-
-Emu3 without its image codec is here too.
-"""
+"""Text models and their towers, counted by their tensors: Compass, MiniMax M3, Llama 3.2, Inkling 2."""
 
 from __future__ import annotations
 
@@ -18,11 +15,9 @@ from txcalc.configs.reader import Reader, shown
 from txcalc.configs.registry import ModelType
 from txcalc.configs.text_parts import (
     COMPASS_DEFAULTS,
-    EMU3_DEFAULTS,
     MLLAMA_DEFAULTS,
     compass_layers,
     compass_scale,
-    emu3_layers,
     mllama_layers,
     untied,
 )
@@ -103,6 +98,7 @@ class Whole:
         alone = self.text_alone(r)
         if alone:
             r.ignore(*(name for name in r.config if name.endswith("_config")), "projector_hidden_size")
+            r.ignore("vocabulary_map")
         made = causal_head(
             r,
             input_size=decoder.hidden_size,
@@ -215,12 +211,6 @@ def _inkling2_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
     return (CountedPart(name="vision", tensors=kept(tensors)),)
 
 
-def _emu3_towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
-    r.ignore("vq_config", "vocabulary_map")
-    r.reasons.append("the codec that turns images into words is not counted")
-    return ()
-
-
 def kept(tensors: Tensors) -> tuple[tuple[str, tuple[int, ...], int], ...]:
     """Those of which there are any."""
     return tuple(each for each in tensors if each[2])
@@ -257,7 +247,6 @@ _MINIMAX: Final = Whole(
     aliases={"num_experts": "num_local_experts"},
 )
 _MLLAMA: Final = Whole("Mllama", MLLAMA_DEFAULTS, mllama_layers, _mllama_towers, has_text_class=True)
-_EMU3: Final = Whole("Emu3", EMU3_DEFAULTS, emu3_layers, _emu3_towers, has_text_class=True)
 _INKLING2: Final = Whole(
     "Inkling2",
     INKLING["inkling2_text"].defaults,
@@ -289,7 +278,6 @@ TYPES: Final = {
     "mllama": ModelType(
         build=lambda r: untied(r, _MLLAMA.read(r)), defaults={}, origin="transformers 5.23 MllamaConfig"
     ),
-    "emu3": ModelType(build=_EMU3.read, defaults={"tie_word_embeddings": False}, origin="transformers 5.23 Emu3Config"),
     "inkling2": ModelType(
         build=lambda r: untied(r, _INKLING2.read(r)), defaults={}, origin="transformers 5.23 Inkling2Config"
     ),

@@ -50,7 +50,8 @@ _MODULES: Final = {
     "doge": "doge",
     "git": "git",
     "counted_speech": "dots3_note phi4_multimodal",
-    "counted_towers": "cohere_compass minimax_m3_vl mllama emu3 inkling2",
+    "counted_towers": "cohere_compass minimax_m3_vl mllama inkling2",
+    "emu3": "emu3",
     "wrapped_text": "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text "
     "qwen2_5_omni_text qwen3_omni_moe_text glm_ocr_text paddleocr_vl_text",
     "wrappers": "mistral3 qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe glm4v glm4v_moe llava llava_next llava_onevision "
