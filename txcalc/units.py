@@ -25,7 +25,7 @@ _MEMORY: Final = {
     "tib": 2**40,
 }
 _LIMIT: Final = 2**60
-_NUMBER: Final = re.compile(r"([0-9]{1,20}(?:,[0-9]{3})*)(?:\.([0-9]{1,9}))?\s*([a-zA-Z]*)")
+_NUMBER: Final = re.compile(r"([0-9]{1,99}(?:,[0-9]{3})*)(?:\.([0-9]{1,9}))?\s*([a-zA-Z]*)")
 
 LENGTH_FORMS: Final = "4096, 32k (32,768) or 1M (1,048,576)"
 COUNT_FORMS: Final = "300000000, 300M, 1.4B or 15T"
@@ -41,13 +41,13 @@ def length(text: str) -> int:
     return _parse(text, _BINARY, LENGTH_FORMS, "a length")
 
 
-def count(text: str) -> int:
-    """A number of training tokens: ``15T`` is 15 * 10**12.
+def count(text: str, what: str = "a number of tokens") -> int:
+    """A number of training tokens, or of something else: ``15T`` is 15 * 10**12.
 
     Raises:
         UsageError: not a positive count.
     """
-    return _parse(text, _DECIMAL, COUNT_FORMS, "a number of tokens")
+    return _parse(text, _DECIMAL, COUNT_FORMS, what)
 
 
 def memory(text: str) -> int:

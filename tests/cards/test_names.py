@@ -114,5 +114,10 @@ def test_dashes_may_be_dropped_where_that_is_unambiguous() -> None:
     assert "a123b" not in index_of({"a1-23b": [], "a12-3b": []})
 
 
+def test_a_family_comes_before_a_later_version_of_it() -> None:
+    index = index_of({"qwen3.5-2b": [], "qwen3-30b": [], "qwen3-235b": [], "qwen2-7b": []})
+    assert nearest("qwen3", index) == ["qwen3-30b", "qwen3-235b", "qwen3.5-2b"]
+
+
 def test_nearest_begins_with_what_was_typed() -> None:
     assert nearest("mamba", {"mamba130m": "mamba-130m", "mambo": "mambo"})[0] == "mamba-130m"

@@ -43,7 +43,8 @@ def refused(ran: Ran, code: int, *words: str) -> None:
         ({"num_attention_heads": 33, "num_key_value_heads": 33}, ("4096", "33")),
         ({"hidden_act": "nonsense"}, ("hidden_act", "'nonsense'", "silu")),
         ({"model_type": "lama"}, ("lama", "llama")),
-        ({"model_type": ...}, ("model_type",)),
+        ({"model_type": "LLaMA"}, ('"LLaMA"', "nearest known types: llama")),
+        ({"model_type": ...}, ("model_type", "which architecture")),
         ({"model_type": 7}, ("model_type", "7")),
         ({"architectures": "LlamaForCausalLM"}, ("architectures",)),
         ({"tie_word_embeddings": "yes"}, ("tie_word_embeddings", '"yes"')),
@@ -67,7 +68,8 @@ def test_bad_fields_of_a_config(txcalc: Run, config: Config, changes: dict[str, 
         (["--ctx=-5"], 2, ("--ctx", "'-5'", "32k")),
         (["--ctx", "32q"], 2, ("--ctx", "'32q'", "32k")),
         (["--ctx", ""], 2, ("--ctx", "32k")),
-        (["--ctx", "9" * 30], 2, ("--ctx",)),
+        (["--ctx", "9" * 30], 2, ("--ctx", "out of range")),
+        (["--fit", "-1GiB"], 2, ("--fit", "'-1GiB'", "24GiB")),
         (["--batch", "0"], 2, ("--batch", "'0'")),
         (["--batch", "1.5"], 2, ("--batch", "'1.5'")),
         (["--kv-dtype", "fp7"], 2, ("fp7", "bf16")),
@@ -91,6 +93,11 @@ def test_bad_options(txcalc: Run, config: Config, arguments: list[str], code: in
     ("arguments", "words"),
     [
         (["parms", "x"], ("parms", "params")),
+        (["kv", "x"], ("'kv'", "did you mean: kvcache")),
+        (["help"], ("'help'", "--help")),
+        (["attention", "gpt2", "--save", ""], ("--save: ''", "names no file")),
+        (["check", "gpt2", "--against", " "], ("--against: ' '",)),
+        (["flops", "gpt2", "--tokens", "1B", "--gpu", "h100-sxm"], ("--gpu", "--mfu 0.4")),
         (["params"], ("MODEL",)),
         (["--nonsense"], ("--nonsense",)),
         (["cards", "sing"], ("sing",)),
@@ -108,6 +115,8 @@ def test_bad_commands(txcalc: Run, arguments: list[str], words: tuple[str, ...])
     [
         ("empty.json", b"", ("empty",)),
         ("cut.json", b'{"model_type":', ("cut.json",)),
+        ("string.json", b'{"model_type', ("unterminated string starting at line 1, column 2",)),
+        ("none.gguf", b"GGUF\3" + bytes(19), ("none.gguf: GGUF architecture null",)),
         ("list.json", b"[1, 2]", ("list.json",)),
         ("text.json", b'"llama"', ("text.json",)),
         ("binary.json", bytes(range(256)), ("binary.json",)),
@@ -137,6 +146,15 @@ def test_a_directory_without_a_config(txcalc: Run, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there(txcalc: Run, tmp_path: Path) -> None:
     refused(txcalc("params", str(tmp_path / "none.json")), 1, "none.json")
+
+
+def test_a_link_that_leads_nowhere_is_not_asked_of_the_hub(
+    txcalc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine").symlink_to("moved")
+    refused(txcalc("params", "models/mine"), 1, "models/mine does not exist")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -279,7 +279,7 @@ def test_limits_need_no_torch(limits: Callable[[str], str]) -> None:
         (["llama3-8b", "--against", "./none"], 1, ["./none does not exist"]),
         (["llama3-8b", "--gqa", "4", "--against", "transformers"], 2, ["not the config", "num_key_value_heads"]),
         (["--jobs", "0"], 2, ["--jobs"]),
-        (["--limits", "none.yaml"], 1, ["none.yaml does not exist"]),
+        (["--limits", "none.yaml"], 1, ["none.yaml does not exist", "a file of limits"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -288,6 +288,15 @@ def test_bad_input_is_one_line_and_a_hint(txcalc: Run, arguments: list[str], cod
     assert (ran.code, ran.out) == (code, "")
     for word in words:
         assert word in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", ["is empty", "a file of limits"]), ("limits: [params <= -1]", ["'-1' is not a limit", "1.4B"])],
+)
+def test_limits_are_told_as_limits(txcalc: Run, limits: Callable[[str], str], text: str, words: list[str]) -> None:
+    ran = txcalc("check", "gpt2", "--limits", limits(text))
+    assert (ran.code, ran.out, [word in ran.err for word in words]) == (1, "", [True] * len(words))
 
 
 def test_limits_without_a_model(txcalc: Run, limits: Callable[[str], str]) -> None:

@@ -57,6 +57,8 @@ def test_claims(txcalc: Run) -> None:
         (["claims", "gpt2"], "models of their own"),
         (["letters", "gpt2"], "the same for every model"),
         (["Q"], "no quantity"),
+        (["kvcache"], "did you mean: kv_cache.total_bytes"),
+        ([""], "txcalc explain lists them"),
         (["kv_cache.bytes_per_token", "no-such-model"], "no-such-model"),
     ],
 )

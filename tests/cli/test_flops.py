@@ -133,7 +133,7 @@ def test_explain_opens_every_number(txcalc: Run) -> None:
         (["llama3-8b", "--gpu", "h100-sxm"], 2, "--gpu is about a whole run"),
         (["llama3-8b", "--tokens", "1T", "--mfu", "0.4"], 2, "--mfu needs a device"),
         (["llama3-8b", "--tokens", "1T", "--gpu", "h100", "--mfu", "0.4"], 1, "unknown device 'h100'"),
-        (["llama3-8b", "--tokens", "1T", "--gpu", "h100-sxm"], 1, "no utilisation"),
+        (["llama3-8b", "--tokens", "1T", "--gpu", "h100-sxm"], 2, "--gpu names a peak rate"),
         (["llama3-8b", "--tokens", "1T", "--gpu", "h100-sxm", "--mfu", "40"], 2, "--mfu: '40' is not a number"),
         (["llama3-8b", "--tokens", "1T", "--gpu", "h100-sxm", "--price", "nan"], 2, "--price"),
         (["llama3-8b", "--images", "1"], 1, "no vision tower"),

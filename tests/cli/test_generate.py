@@ -131,6 +131,19 @@ def test_an_interrupted_text_keeps_what_was_printed(txcalc: Run, model: Path, mo
     assert ran == Ran(130, whole[:5] + "\n", "error: interrupted\n")
 
 
+def test_an_interrupted_document_keeps_what_was_written(
+    txcalc: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        yield "the "
+        yield "cat"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("txcalc.reference.writing.write", interrupted)
+    ran = txcalc("generate", str(model), "--prompt", "the cat", "--json")
+    assert (ran.code, ran.json()["text"], ran.json()["interrupted"]) == (130, "the cat", True)
+
+
 # ---- what cannot be done --------------------------------------------------------------------------------------------
 
 

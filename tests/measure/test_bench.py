@@ -291,9 +291,21 @@ def test_an_encoder_is_refused(txcalc: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--ctx", "0"), ("--batch", "1,x"), ("--backend", "slow"), ("--seconds", "nan"), ("--seconds", "0")]
+    "arguments",
+    [
+        ("--ctx", "0"),
+        ("--batch", "1,x"),
+        ("--backend", "slow"),
+        ("--seconds", "nan"),
+        ("--limit", "0"),
+        ("--save", ""),
+        ("--threads", "99999999"),  # torch would end in a segmentation fault
+        ("--ctx", "8", "--train"),
+        ("--seq", "8"),
+        ("--recompute", "full"),
+    ],
 )
-def test_bad_options(txcalc: Run, arguments: tuple[str, str]) -> None:
+def test_bad_options(txcalc: Run, arguments: tuple[str, ...]) -> None:
     ran = txcalc("bench", *arguments)
     assert ran.code == 2
-    assert arguments[0] in ran.err
+    assert f"error: {arguments[0]}" in ran.err

@@ -24,7 +24,8 @@ MAX_INTEGER: Final = 10**100
 _ENDLESS: Final = re.compile(r"(?<![0-9])[0-9]{4000}")  # int() of many digits takes forever, or is refused by Python
 _YAML: Final = (".yaml", ".yml")
 _INFINITE_ALLOWED: Final = ("time_step_limit",)  # Mamba-2 configs are published with [0.0, Infinity]
-_EXPECTED: Final = "expected a Hugging Face config.json, or a model card with a config"
+EXPECTED: Final = "expected a Hugging Face config.json, or a model card with a config"
+NOT_THERE: Final = "check the path; txcalc cards lists models known by name"
 
 
 def read_mapping(path: str, *, limit: int | None = None) -> dict[str, Any]:
@@ -55,14 +56,14 @@ def mapping_of(text: str, path: str, *, yaml: bool) -> dict[str, Any]:
         ModelError: as ``read_mapping``.
     """
     if not text.strip():
-        raise ModelError(f"{path} is empty", _EXPECTED)
+        raise ModelError(f"{path} is empty", EXPECTED)
     if _ENDLESS.search(text):
         raise _too_large(path)
     if yaml and len(text) > MAX_BYTES[True]:
         raise ModelError(f"{path} is larger than {MAX_BYTES[True] // 10**6} MB", "a config.json is a few kilobytes")
     data = _from_yaml(text, path) if yaml else _from_json(text, path)
     if not isinstance(data, dict):
-        raise ModelError(f"{path} holds {_kind(data)}, not an object", _EXPECTED)
+        raise ModelError(f"{path} holds {_kind(data)}, not an object", EXPECTED)
     _require_sane(data, path)
     return data
 
@@ -91,13 +92,13 @@ def _decoded(content: bytes, limit: int, path: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is not UTF-8 text (byte {error.start:,})", _EXPECTED) from None
+        raise ModelError(f"{path} is not UTF-8 text (byte {error.start:,})", EXPECTED) from None
 
 
 def unreadable(path: str, error: OSError | ValueError) -> ModelError:
     """What to tell about a path that the system would not open."""
     if isinstance(error, FileNotFoundError):
-        return ModelError(f"{named(path)} does not exist", "check the path; txcalc cards lists models known by name")
+        return ModelError(f"{named(path)} does not exist", NOT_THERE)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return ModelError(f"{named(path)} cannot be read: {reason}", "check the path and its permissions")
 
@@ -135,7 +136,7 @@ def _from_json(text: str, path: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise ModelError(f"{path} is not JSON: {_where(text, error)}", _EXPECTED) from None
+        raise ModelError(f"{path} is not JSON: {_where(text, error)}", EXPECTED) from None
     except RecursionError:
         raise _too_deep(path) from None
 
@@ -143,7 +144,8 @@ def _from_json(text: str, path: str) -> Any:
 def _where(text: str, error: json.JSONDecodeError) -> str:
     if error.pos >= len(text.rstrip()):
         return f"it ends too early, in line {error.lineno}"
-    return f"{error.msg[:1].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
+    what = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+    return f"{what} at line {error.lineno}, column {error.colno}"
 
 
 def _too_large(path: str) -> ModelError:
@@ -155,7 +157,7 @@ def _refuse_twice(name: str, path: str) -> NoReturn:
 
 
 def _too_deep(path: str) -> ModelError:
-    return ModelError(f"{path} is nested more than {MAX_DEPTH} levels deep", _EXPECTED)
+    return ModelError(f"{path} is nested more than {MAX_DEPTH} levels deep", EXPECTED)
 
 
 # ---- YAML -----------------------------------------------------------------------------------------------------------

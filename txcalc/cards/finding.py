@@ -127,9 +127,9 @@ def find_source(name: str) -> Source:
     if _exists(text):
         return read_source(text)
     refuse_closed(text)
-    if _HUB_ID.fullmatch(text):
+    if _HUB_ID.fullmatch(text) and not os.path.islink(text):
         return _on_hub(text)
-    if os.sep in text:
+    if os.sep in text or os.path.islink(text):
         raise ModelError(f"{named(text)} does not exist", "check the path, or name a model; " + _LIST)
     return Source(card=find(text))
 
@@ -209,7 +209,10 @@ def gguf_source(opened: Checkpoint) -> Source:
     """
     from txcalc.configs.gguf import config_of
 
-    config = config_of(opened.metadata, opened.tensors, factors=opened.factors)
+    try:
+        config = config_of(opened.metadata, opened.tensors, factors=opened.factors)
+    except ModelError as error:
+        raise ModelError(f"{named(opened.where)}: {error.message}", error.hint) from None
     name = os.path.splitext(os.path.basename(opened.where))[0]
     return Source(card=Card(name=name, config=config, read_from=opened.where), weights=opened.where, opened=opened)
 
@@ -265,4 +268,6 @@ def _require_config(data: Mapping[str, Any], path: str) -> None:
     near = get_close_matches("config", [key for key in data if len(key) < 60], n=1, cutoff=0.7)
     if near:
         raise ModelError(f"{path}: {near[0]} is not a key of a card", "did you mean config?")
-    raise ModelError(f"{path} has no model_type", "expected a config.json, or a model card with a config")
+    expected = "expected a config.json, or a model card with a config"
+    hint = 'add "model_type": it says which architecture the fields are of' if "architectures" in data else expected
+    raise ModelError(f"{path} has no model_type", hint)

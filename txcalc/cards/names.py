@@ -60,5 +60,6 @@ def nearest(name: str, index: Mapping[str, str]) -> list[str]:
     """Up to three cards whose names look most like ``name``."""
     key = key_of(name.rpartition("/")[2])
     close = get_close_matches(key, index, n=12, cutoff=0.6)
-    begins = sorted((each for each in index if key and each.startswith(key)), key=len)
+    begins = [each for each in index if key and each.startswith(key)]
+    begins.sort(key=lambda each: (index[each].startswith(f"{name.lower()}."), len(each)))  # qwen3.5 is no qwen3
     return list(dict.fromkeys(index[each] for each in [*begins[:3], *close]))[:3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -45,6 +46,9 @@ txcalc COMMAND --help tells about one command.
 """
 
 
+_NEGATIVE: Final = re.compile(r"-\.?[0-9]")
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Descriptions as written; as wide as the terminal, which argparse would load half of ``shutil`` to ask."""
 
@@ -58,6 +62,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **options)
+        self._negative_number_matcher = _NEGATIVE  # so that -1GiB is a bad value, and no option
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and exiting."""
@@ -107,7 +112,8 @@ def run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, COMMANDS, n=2)
+        near = [each for each in COMMANDS if each.startswith(name.lower())] or get_close_matches(name, COMMANDS, n=2)
+        near = ["--help"] if name == "help" else near
         hint = f"did you mean: {', '.join(near)}" if near else f"commands: {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {name!r}", hint)
     module = _module(name)

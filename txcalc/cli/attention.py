@@ -7,7 +7,7 @@ import sys
 from typing import Any, Final
 
 from txcalc.architecture import Model
-from txcalc.cli.options import add_length, add_model, add_output, add_positive, load_model, model_facts, title
+from txcalc.cli.options import add_length, add_model, add_output, add_path, add_positive, load_model, model_facts, title
 from txcalc.errors import UsageError
 from txcalc.formulas.attention import attention, flops_curves, memory_curves
 from txcalc.formulas.tape.walk import BACKENDS
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="memory|flops",
         help=f"draw memory or FLOPs against the context; alone: {DEFAULT_PLOT}",
     )
-    parser.add_argument("--save", metavar="FILE.svg", help="write that drawing to a file")
+    add_path(parser, "--save", "write that drawing to a file", metavar="FILE.svg")
     add_output(parser)
 
 

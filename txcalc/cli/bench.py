@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from txcalc.cli.bench_plan import backends, counts, lengths, plan_of, seconds, weights_path
+from txcalc.cli.bench_plan import backends, counts, lengths, plan_of, require_sense, seconds, weights_path
 from txcalc.cli.options import (
     add_length,
     add_model,
     add_output,
+    add_path,
     add_positive,
     changed,
     model_facts,
 )
-from txcalc.cli.torch_extra import BACKENDS, DTYPES, require_torch
-from txcalc.errors import RequestError, UsageError
+from txcalc.cli.torch_extra import BACKENDS, DTYPES, add_threads, require_torch
+from txcalc.errors import RequestError
 from txcalc.report import Answer
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ EXAMPLES: Final = """\
   txcalc bench --json --save result.json
 """
 
+DEFAULT_SEQ: Final = 512  # tokens of a training step
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, what to run and how."""
@@ -57,19 +60,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_positive(group, "--new-tokens", "tokens written after the prompt (default 32)", default=32)
     group.add_argument("--dtype", choices=DTYPES, help="default: bf16 where the processor multiplies it, else fp32")
     add_positive(group, "--layers", "only the first N layers; times of the whole model are then estimated")
-    add_positive(group, "--threads", "of torch (default: its own choice)")
-    group.add_argument("--seconds", type=seconds, default=1.5, metavar="S", help="for each group of timings (1.5)")
-    group.add_argument("--limit", type=seconds, default=50.0, metavar="S", help="begin nothing new after so long (50)")
+    add_threads(group)
+    group.add_argument(
+        "--seconds", type=seconds("--seconds"), default=1.5, metavar="S", help="for each group of timings (1.5)"
+    )
+    group.add_argument(
+        "--limit", type=seconds("--limit"), default=50.0, metavar="S", help="begin nothing new after so long (50)"
+    )
     group.add_argument("--gpu", action="store_true", help="on the first CUDA device, timed by its own events")
     group.add_argument("--graphs", action="store_true", help="with --gpu: decoding as a CUDA graph, beside plain")
     group.add_argument("--compile", action="store_true", help="decoding through torch.compile, beside plain")
     group.add_argument("--dry-run", action="store_true", help="run nothing: sums, and peaks by fake tensors; any size")
     group.add_argument("--train", action="store_true", help="a training step with AdamW instead of text")
-    add_length(group, "--seq", "tokens of a training step (default 512)", default=512)
+    add_length(group, "--seq", f"tokens of a training step (default {DEFAULT_SEQ})")
     group.add_argument("--recompute", choices=("none", "full"), default="none", help="of activations (default none)")
     group.add_argument("--attention-only", action="store_true", help="the attention product alone, by length and head")
     group.add_argument("--no-calibrate", action="store_true", help="predict no times where there is no calibration")
-    group.add_argument("--save", metavar="FILE", help="write the JSON document there too")
+    add_path(group, "--save", "write the JSON document there too")
     add_output(parser)
 
 
@@ -79,8 +86,7 @@ def run(options: argparse.Namespace) -> Answer:
     require_torch("bench")
     from txcalc.measure import kept
 
-    if options.graphs and not options.gpu:
-        raise UsageError("--graphs is for a GPU: a CPU plays nothing back", "txcalc bench --gpu --graphs, or --compile")
+    require_sense(options)
     if options.save:
         kept.writable(options.save, "--save")
     with kept.alone():
@@ -163,9 +169,10 @@ def _training(options: argparse.Namespace, plan: Plan, device: Device) -> Iterat
     from txcalc.measure import training
     from txcalc.measure.apart import Job, measured_apart
 
-    yield from training.training_work(plan, options.seq)
+    seq: int = options.seq or DEFAULT_SEQ
+    yield from training.training_work(plan, seq)
     if device.name == "cpu":
-        yield from training.training_figures(plan, device, seq=options.seq, recompute=options.recompute)
+        yield from training.training_figures(plan, device, seq=seq, recompute=options.recompute)
         return
     for batch in plan.batches:
         yield from measured_apart(
@@ -174,7 +181,7 @@ def _training(options: argparse.Namespace, plan: Plan, device: Device) -> Iterat
                 device=device.name,
                 part="train",
                 seconds=plan.seconds,
-                seq=options.seq,
+                seq=seq,
                 recompute=options.recompute,
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from txcalc import units
@@ -40,6 +41,22 @@ def plan_of(options: argparse.Namespace, device: Device) -> tuple[Plan, Transfor
     from txcalc.reference.pretrained import load
 
     return made, load(pretrained, dtype=made.torch_dtype, ctx=max(made.ctxs) + made.new_tokens)
+
+
+def require_sense(options: argparse.Namespace) -> None:
+    """Refuse what would be read and then do nothing.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    if options.graphs and not options.gpu:
+        raise UsageError("--graphs is for a GPU: a CPU plays nothing back", "txcalc bench --gpu --graphs, or --compile")
+    if options.train and options.ctx:
+        raise UsageError("--ctx is of prompts, and --train has none", "name the tokens of a step: --seq 512")
+    if options.train and options.attention_only:
+        raise UsageError("--train and --attention-only are two measurements", "give one of them")
+    if not options.train and (options.seq or options.recompute != "none"):
+        raise UsageError(f"--{'seq' if options.seq else 'recompute'} is of a training step", "add --train")
 
 
 def _model(options: argparse.Namespace) -> Any:
@@ -100,15 +117,14 @@ def backends(text: str) -> tuple[str, ...]:
     return names
 
 
-def seconds(text: str) -> float:
-    """A time that a person would wait.
-
-    Raises:
-        UsageError: no number, none at all, or more than an hour.
-    """
+def seconds(option: str) -> Callable[[str], float]:
+    """A time that a person would wait: a number, above none at all and at most an hour."""
     from txcalc.cli.torch_extra import finite
 
-    value = named("--seconds, --limit", finite)(text)
-    if not 0 < value <= 3600:
-        raise UsageError(f"--seconds, --limit: {text} is out of range", "more than 0, at most 3600")
-    return value
+    def parsed(text: str) -> float:
+        value = finite(text)
+        if not 0 < value <= 3600:
+            raise UsageError(f"{text} is out of range", "more than 0, at most 3600")
+        return value
+
+    return named(option, parsed)

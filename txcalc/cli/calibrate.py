@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final
 
-from txcalc.cli.options import add_output, add_positive
-from txcalc.cli.torch_extra import DTYPES, require_torch
+from txcalc.cli.options import add_output
+from txcalc.cli.torch_extra import DTYPES, add_threads, require_torch
 from txcalc.report import Answer, Row
 from txcalc.report.document import Section
 from txcalc.result import Node, total
@@ -24,7 +24,7 @@ EXAMPLES: Final = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """In what dtype and with how many threads."""
     parser.add_argument("--dtype", choices=DTYPES, help="default: bf16 where the processor multiplies it, else fp32")
-    add_positive(parser, "--threads", "of torch (default: its own choice)")
+    add_threads(parser)
     add_output(parser)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from txcalc.cli.check_report import both, comparisons_answer, limits_answer
-from txcalc.cli.options import add_output, add_positive, add_what_if, overrides
+from txcalc.cli.options import add_output, add_path, add_positive, add_what_if, overrides
 from txcalc.cli.progress import Progress
 from txcalc.cli.torch_extra import require_package
 from txcalc.errors import RequestError, UsageError
@@ -49,14 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--full", action="store_true", help="FLOPs over every layer, not each kind of layer at two depths"
     )
-    group.add_argument(
-        "--against", metavar="WHAT", default="", help="config to architecture: transformers, or a checkpoint's path"
-    )
-    group.add_argument("--limits", metavar="FILE", help=_LIMITS)
+    add_path(group, "--against", "config to architecture: transformers, or a checkpoint's path", metavar="WHAT")
+    add_path(group, "--limits", _LIMITS)
     add_what_if(parser)
     group = parser.add_argument_group("how it runs")
     add_positive(group, "--jobs", "processes (default: one a core)")
-    group.add_argument("--junit", metavar="FILE", help="write the verdicts as JUnit XML, too")
+    add_path(group, "--junit", "write the verdicts as JUnit XML, too")
     add_output(parser)
 
 
@@ -130,7 +128,7 @@ def _names(options: argparse.Namespace, names: list[str]) -> list[str]:
     for option in ("set", "gqa"):
         if getattr(options, option):
             raise UsageError(f"--{option} changes a model, and none is named", "txcalc check llama3-8b --gqa 4")
-    if options.against not in ("", "transformers"):
+    if options.against not in (None, "transformers"):
         raise UsageError("--against a checkpoint needs the model that it is of", "txcalc check MODEL --against PATH")
     from txcalc.cards import known_names
 
@@ -153,7 +151,7 @@ def _task(options: argparse.Namespace, quantities: tuple[Quantity, ...], name: s
         config=with_overrides(card.config, changes)[0],
         quantities=quantities,
         published=() if changed else card.published,
-        against=options.against,
+        against=options.against or "",
         full=options.full,
         path=card.read_from if os.path.exists(card.read_from) else "",
     )

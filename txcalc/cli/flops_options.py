@@ -70,6 +70,9 @@ def machine_of(options: argparse.Namespace) -> Machine | None:
         return None
     if options.mfu is not None and options.tokens_per_second is not None:
         raise UsageError("--mfu and --tokens-per-second are both given", "the second gives the first: keep one")
+    if options.tokens is not None and options.mfu is None and options.tokens_per_second is None:
+        hint = "add --mfu 0.4, which assumes a share of it, or --tokens-per-second, which was observed"
+        raise UsageError("--gpu names a peak rate, and nothing says how much of it is used", hint)
     from txcalc.formulas.training_run import Machine
     from txcalc.hardware import device
 

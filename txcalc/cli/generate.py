@@ -112,10 +112,17 @@ def _document(options: argparse.Namespace, prompt: str, pieces: Iterator[str]) -
 
     settings = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
     document: dict[str, Any] = {"schema": "txcalc.generate/1", "model": options.model, "prompt": prompt}
-    document["text"] = "".join(pieces)
+    written: list[str] = []
+    try:
+        written.extend(pieces)
+    except KeyboardInterrupt:
+        if not written:
+            raise
+        document["interrupted"] = True
+    document["text"] = "".join(written)
     document["inputs"] = {name: getattr(options, name) for name in settings}
     print(json.dumps(document, indent=2))
-    return 0
+    return 130 if "interrupted" in document else 0
 
 
 def _sampling(options: argparse.Namespace) -> Sampling:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from txcalc.cli.options import add_model, add_output, add_positive, load_model, model_facts
+from txcalc.cli.options import add_model, add_output, add_path, add_positive, load_model, model_facts
 from txcalc.cli.torch_extra import readable, require_torch
 from txcalc.errors import ModelError, RequestError, UsageError
 from txcalc.report import Answer
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("attention weights")
     group.add_argument("--heads", type=_heads, metavar="LAYER[:HEAD]", help="draw them as heat maps; counted from 0")
     group.add_argument("--cross", action="store_true", help="those of cross-attention")
-    group.add_argument("--save", metavar="FILE.svg", help="write the heat maps there")
+    add_path(group, "--save", "write the heat maps there", metavar="FILE.svg")
     group = parser.add_argument_group("random weights")
     add_positive(group, "--layers", "so many layers, the first of every kind among them")
     add_positive(group, "--scale", "widths, heads, experts and vocabulary divided by this")
@@ -86,15 +86,21 @@ def _require_fit(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: naming them.
+        RequestError: heat maps could not be written where they are to go.
     """
-    if options.save and not options.heads:
-        raise UsageError("--save needs --heads: it writes heat maps", "add --heads 0")
+    for option in ("save", "cross"):
+        if getattr(options, option) and not options.heads:
+            raise UsageError(f"--{option} is of heat maps, and needs --heads", "add --heads 0")
     if options.full and (options.layers or options.scale or options.heads):
         raise UsageError("--full shows the whole shape without values: no --layers, --scale or --heads with it")
     if options.heads and not options.save and options.format in ("md", "csv"):
         raise UsageError(f"--heads draws in the table, not in {options.format}", "add --save heads.svg, or take --json")
     if options.save and not options.save.lower().endswith(".svg"):
         raise UsageError(f"--save {options.save}: an SVG file is written", "name it something.svg")
+    if options.save:
+        from txcalc.measure.kept import writable
+
+        writable(options.save, "--save")
 
 
 def _specimen(options: argparse.Namespace) -> Specimen:

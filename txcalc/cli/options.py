@@ -43,6 +43,17 @@ def add_positive(parser: Options, option: str, help_text: str, **fields: Any) ->
     parser.add_argument(option, type=named(option, units.positive), metavar="N", help=help_text, **fields)
 
 
+def add_path(parser: Options, option: str, help_text: str, *, metavar: str = "FILE", **fields: Any) -> None:
+    """A path, or another word; an empty one is a variable of a shell that was never set, and no absence."""
+
+    def given(text: str) -> str:
+        if not text.strip():
+            raise UsageError(f"{option}: {text!r} names no file", "name one, or leave the option out")
+        return text
+
+    parser.add_argument(option, type=given, metavar=metavar, help=help_text, **fields)
+
+
 def add_memory(parser: Options, option: str, help_text: str) -> None:
     """An amount of memory."""
     parse = named(option, units.memory)

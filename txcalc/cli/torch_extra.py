@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
+from txcalc import units
+from txcalc.cli.options import Options, named
 from txcalc.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 INSTALL: Final = "pip install 'txcalc[torch]'"
 DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+THREADS_A_CORE: Final = 8
 BACKENDS: Final = ("auto", "eager", "flash", "efficient", "cudnn", "math")
 
 
@@ -48,6 +52,19 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--backend", choices=BACKENDS, default="auto", help="attention (default auto)")
 
 
+def add_threads(parser: Options) -> None:
+    """How many threads torch takes: so many that none can be had would end the process, not raise."""
+
+    def threads(text: str) -> int:
+        value, most = units.positive(text), THREADS_A_CORE * (os.cpu_count() or 1)
+        if value > most:
+            raise UsageError(f"{text!r} is more than {THREADS_A_CORE} for each core", f"at most {most} here")
+        return value
+
+    parse = named("--threads", threads)
+    parser.add_argument("--threads", type=parse, metavar="N", help="of torch (default: its own choice)")
+
+
 def torch_dtype(name: str | None) -> torch.dtype | None:
     """torch's dtype of a name; None stays None."""
     if name is None:
@@ -67,9 +84,9 @@ def finite(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise UsageError(f"{text[:40]!r} is not a number") from None
+        raise UsageError(f"{text[:40]!r} is not a number", "write it as 0.5") from None
     if value - value != 0:
-        raise UsageError(f"{text} is not a finite number")
+        raise UsageError(f"{text} is not a finite number", "write it as 0.5")
     return value
 
 

@@ -204,7 +204,7 @@ def model_type_of(config: Mapping[str, Any]) -> str:
     if name not in MODULE_OF:
         from difflib import get_close_matches  # here: only an error needs it
 
-        near = get_close_matches(name, MODULE_OF, n=3, cutoff=0.5)
+        near = get_close_matches(name[:60].lower(), MODULE_OF, n=3, cutoff=0.5)
         hint = f"nearest known types: {', '.join(near)}" if near else "txcalc cards lists models that are known"
         raise ModelError(f"unknown model_type {shown(name)}", hint)
     return name

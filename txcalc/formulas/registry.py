@@ -333,6 +333,8 @@ def quantity(name: str) -> Quantity:
     ends = [key for key in QUANTITIES if key.split(".", 1)[1] == name]
     if len(ends) == 1:
         return QUANTITIES[ends[0]]
-    near = ends or [key for key in QUANTITIES if name in key][:4] or get_close_matches(name, QUANTITIES, n=3)
+    plain = name.strip().lower().replace("_", "").replace(" ", "")
+    inside = [key for key in QUANTITIES if plain and plain in key.replace("_", "")]
+    near = ends or inside[:4] or get_close_matches(name, QUANTITIES, n=3)
     hint = f"did you mean: {', '.join(near)}" if near else "txcalc explain lists them"
     raise RequestError(f"no quantity is named {name!r}", hint)

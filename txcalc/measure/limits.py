@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from txcalc import units
 from txcalc.architecture import Model
-from txcalc.cards.files import read_mapping
+from txcalc.cards.files import EXPECTED, NOT_THERE, read_mapping
 from txcalc.configs.reader import shown
 from txcalc.errors import ModelError, UsageError
 from txcalc.formulas.flops import flops
@@ -32,6 +32,7 @@ from txcalc.record import Record
 from txcalc.result import Node, Unit
 
 _KEYS: Final = ("limits", "models")
+_FILE: Final = "a file of limits is YAML or JSON, such as {limits: [params <= 8.1B]}"
 _FORM: Final = "write it as params <= 8.1B, or kv_cache at 32k batch 4 <= 16GiB"
 _LINE: Final = re.compile(
     r"(?P<figure>[A-Za-z_.]+)(?:\s+at\s+(?P<length>\S+))?(?:\s+batch\s+(?P<batch>\S+))?"
@@ -99,7 +100,10 @@ def read_limits(path: str) -> Limits:
     Raises:
         ModelError: the file cannot be read, or a key or a line of it.
     """
-    data = read_mapping(path)
+    try:
+        data = read_mapping(path)
+    except ModelError as error:  # what a config should be is of no help here
+        raise ModelError(error.message, _FILE if error.hint in (EXPECTED, NOT_THERE) else error.hint) from None
     for key in data:
         if key not in _KEYS:
             near = get_close_matches(key[:60], _KEYS, n=1, cutoff=0.5)
@@ -130,7 +134,7 @@ def _limit(line: Any, where: str) -> Limit:
         raise ModelError(f"{where} is {shown(line)}; expected a figure and a limit", _FORM)
     group = found["figure"].split(".")[0]
     if group not in _SHORT:
-        near = get_close_matches(group, _SHORT, n=1, cutoff=0.5)
+        near = get_close_matches(group, _SHORT, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else f"figures of {', '.join(_SHORT)} can be limited"
         raise ModelError(f"{where}: {found['figure'][:60]} is not a figure of a model", hint)
     figure = _SHORT.get(found["figure"], found["figure"])
@@ -207,9 +211,8 @@ def _tree(model: Model, limit: Limit) -> Node:
 
 def _bound(limit: Limit, node: Node, path: str) -> int:
     """The limit's value in the unit of the figure."""
-    parse = units.memory if node.unit == "bytes" else units.count
     try:
-        return parse(limit.value)
+        return units.memory(limit.value) if node.unit == "bytes" else units.count(limit.value, "a limit")
     except UsageError as error:
         raise ModelError(f"{path}: {limit.text}: {error.message}", error.hint) from None
 

@@ -103,7 +103,7 @@ def with_layers(model: arch.Model, layers: int) -> arch.Model:
     """
     have = model.main.num_hidden_layers
     if layers > have:
-        raise RequestError(f"--layers {layers}: {model.name} has {have} layers")
+        raise RequestError(f"--layers {layers}: {model.name} has {have} layers", f"give 1 to {have}")
     runs, left = [], layers
     for index, count in model.main.runs:
         if left:

@@ -69,6 +69,9 @@ def random(
 
 def _fitting(model: arch.Model, layers: int | None, scale: int | None) -> tuple[arch.Model, list[str]]:
     """The model as asked for, or the largest that stays within the budget; and a note that says so."""
+    have = max(stack.num_hidden_layers for stack in model.stacks)
+    if layers is not None and layers > have:
+        raise RequestError(f"--layers {layers}: {model.name} has {have} layers", f"give 1 to {have}")
     if layers is not None or scale is not None:
         smaller = with_scale(with_layers(model, layers) if layers else model, scale or 1)
         return smaller, _said(model, smaller, scale or 1, "as asked for")
