@@ -84,6 +84,8 @@ class Reader:
 
     def _spellings(self, name: str) -> tuple[str, str]:
         """(the type's own name, the standard one) of a field, whichever was given; twice the same where it has one."""
+        if not self.aliases:
+            return name, name
         own = self.aliases.get(name, name)
         return own, self._standard.get(own, own) if own == name else name
 

@@ -22,7 +22,7 @@ from txcalc.architecture import (
 )
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, symbol
-from txcalc.formulas.flops import flops, forward_flops, pruned
+from txcalc.formulas.flops import flops, forward_flops, value_of
 from txcalc.formulas.flops_attention import PRODUCTS
 from txcalc.formulas.flops_question import question
 from txcalc.formulas.flops_work import Work
@@ -357,8 +357,8 @@ def _share(model: Model, ctx: int, source_ctx: int | None) -> list[Node]:
     if model.main.fixed_length is not None:
         return []
     forward = forward_flops(model, question(model, seq=ctx, source_seq=source_ctx))
-    products = pruned(forward, PRODUCTS)
-    share = int(products.value) / int(forward.value) if products else 0.0
+    products = value_of(forward, PRODUCTS)
+    share = products / int(forward.value) if products else 0.0
     convention = "score and value products over all matrix products of a forward pass, the whole square"
     return [
         Node(

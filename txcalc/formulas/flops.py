@@ -140,7 +140,7 @@ def _connectors(model: Model, asked: Question) -> list[Node]:
 
 
 def _head(model: Model, asked: Question, head: Head | None, name: str) -> Node | None:
-    work = asked.work(model, model.main)
+    work = asked.work(model, model.main) if head is not None else None
     if head is None or work is None:
         return None
     every = head.kind == "lm" or head.every_position
@@ -154,9 +154,11 @@ def _head(model: Model, asked: Question, head: Head | None, name: str) -> Node |
 
 def _similarity(model: Model, asked: Question) -> Node | None:
     """Texts against images, where a question has both."""
+    if model.similarity is None:
+        return None
     tower = model.stack("vision")
     texts, images = asked.work(model, model.main), asked.work(model, tower) if tower else None
-    if model.similarity is None or texts is None or images is None:
+    if texts is None or images is None:
         return None
     return similarity_flops(model.similarity, texts.B, images.B)
 
@@ -213,6 +215,17 @@ def _per_token(matmul: Node, asked: Question) -> Node:
 def holds(node: Node, names: frozenset[str]) -> bool:
     """Whether a node of one of those names is in the tree."""
     return node.name in names or any(holds(child, names) for child in node.children)
+
+
+def value_of(node: Node, names: frozenset[str]) -> int:
+    """The value of what ``pruned`` leaves of a tree of sums."""
+    if node.name in names:
+        return int(node.value)
+    size = 0
+    for child in node.children:
+        if not child.aside:
+            size += value_of(child, names)
+    return size * int(node.count) if node.count is not None else size
 
 
 def pruned(node: Node, names: frozenset[str]) -> Node | None:

@@ -171,9 +171,14 @@ class Tape:
 
     def drop(self, *values: Value) -> None:
         """Python forgets these."""
-        if not self._stopped:
-            for value in values:
-                self.release(value.store)
+        if self._stopped:
+            return
+        for value in values:
+            store = value.store
+            if store.owners > 1:
+                store.owners -= 1
+            else:
+                self.release(store)
 
     def scratch(self, *sizes: Expression) -> None:
         """What a kernel allocates and frees inside: seen by the allocator, not by a dispatch mode."""
