@@ -19,8 +19,10 @@ import pytest
 from tests.cli.conftest import Ran
 from tests.reference import published
 from txcalc.cards.yaml_subset import load
+from txcalc.configs import architecture_of
 from txcalc.formulas import params_sublayers
 from txcalc.measure import check_pool
+from txcalc.measure.check_task import Task, lightened, perform
 
 Run = Callable[..., Ran]
 
@@ -398,6 +400,18 @@ def _alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_the_second_of_a_kind_is_light() -> None:
+    """One depth instead of two: half the comparisons of FLOPs and activations, and all of the others."""
+    models = [architecture_of(published.config("llama", hidden_size=size), name=str(size)) for size in (32, 64)]
+    tasks = [Task(model=model, config={}, quantities=("params", "flops", "activations")) for model in models]
+    first, second = lightened(tasks)
+    assert (first.light, second.light) == (False, True)
+    found = [perform(task) for task in (first, second)]
+    assert [len(each) for each in found] == [1 + 2 * 3 + 2 * 4, 1 + 3 + 4]
+    assert {each.verdict for both in found for each in both} == {"passed"}
+    assert not any(task.light for task in lightened([task.replace(full=True) for task in tasks]))
 
 
 # ---- hooks ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.reference.tiny import attention, decoder, feed_forward, layer
 from txcalc.architecture import SelfAttention
 from txcalc.cards import load
-from txcalc.measure.shrink import at_depth, at_most, in_turns, layers_of
+from txcalc.measure.shrink import at_depth, at_most, in_turns, layers_of, outline
 
 
 def test_one_kind_runs_once_then_twice() -> None:
@@ -58,3 +58,19 @@ def test_layers_that_read_the_keys_of_another_still_do() -> None:
 def test_layers_that_share_parameters_still_do() -> None:
     small = at_depth(load("albert-base"), 2)
     assert {each.shared for each in small.main.sequence()} == {load("albert-base").main.layers[0].shared} != {""}
+
+
+def test_an_outline_is_what_a_model_is_made_of_whatever_its_sizes() -> None:
+    """Llama 3's 8B and 70B run the same operators; a bias, a window, a tied table, one KV head make another model."""
+    assert outline(load("llama3-8b")) == outline(load("llama3-70b"))
+    hash(outline(load("llama3-8b")))
+    plain = decoder(layer(attention(), feed_forward()))
+    others = [
+        decoder(layer(attention(q_bias=True), feed_forward())),
+        decoder(layer(attention(window=4), feed_forward())),
+        decoder(layer(attention(num_key_value_heads=1), feed_forward())),
+        decoder(layer(attention())),
+        decoder(layer(attention(), feed_forward()), layer(attention())),
+    ]
+    assert len({outline(each) for each in (plain, *others)}) == 6
+    assert outline(load("llama3.2-1b")) != outline(load("llama3-8b"))  # tied

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from txcalc.cli.options import model_facts
@@ -34,7 +34,7 @@ def comparisons_answer(
         tree=_tree(by_model),
         facts={"models": models, "interrupted": interrupted, "comparisons": [_plain(each) for each in found]},
         sections=tuple(_sections(found, by_model)),
-        notes=tuple(_links(found, len(by_model))),
+        notes=(*_links(found, len(by_model)), *_light(tasks)),
         reasons=tuple(
             f"{task.model.name}: {reason}" if several else reason for task in tasks for reason in task.model.reasons
         ),
@@ -97,6 +97,12 @@ def verdict_tree(counts: Mapping[Verdict, Mapping[str, int]]) -> Node:
 
 def _plain(found: Comparison) -> dict[str, Any]:
     return {name: getattr(found, name) for name in Comparison.__fields__} | {"difference": found.difference}
+
+
+def _light(tasks: Sequence[Task]) -> Iterator[str]:
+    light = sum(task.light for task in tasks)
+    if light:
+        yield f"{light:,} models made like one before them, sizes apart: FLOPs and activations at one depth, not two"
 
 
 def _links(found: Sequence[Comparison], models: int) -> list[str]:

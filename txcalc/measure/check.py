@@ -29,24 +29,27 @@ _SOURCE: Final = 5  # tokens that the encoder's input has more than the decoder'
 
 
 class Subject:
-    """A model that is checked: the whole of it on the meta device, or few layers."""
+    """A model that is checked: the whole of it on the meta device, or few layers.
 
-    def __init__(self, model: arch.Model, *, full: bool = False) -> None:
-        self.model, self.name, self.full = model, model.name, full
+    ``full``: every layer. ``light``: at one depth instead of two, where another of its kind was checked at both.
+    """
+
+    def __init__(self, model: arch.Model, *, full: bool = False, light: bool = False) -> None:
+        self.model, self.name, self.full, self.light = model, model.name, full, light
 
     @cached_property
     def whole(self) -> Transformer:
         """Every layer: parameters and cache cost little to count."""
         return _built(self.model)
 
-    def depths(self) -> Iterator[tuple[arch.Model, Transformer]]:
-        """The model with few layers at two depths, or with all of them."""
+    def depths(self) -> Iterator[tuple[arch.Model, Transformer, tuple[int, int]]]:
+        """The model with few layers at two depths, or with all of them; batch and tokens of a pass."""
         if self.full:
-            yield self.model, self.whole
+            yield self.model, self.whole, _PASSES[0]
             return
-        for times in _DEPTHS:
+        for times, work in tuple(zip(_DEPTHS, _PASSES, strict=True))[self.light :]:
             small = at_depth(self.model, times)
-            yield small, _built(small)
+            yield small, _built(small), work
 
     def layers(self, small: arch.Model | None = None) -> str:
         """How many layers a comparison is about."""
@@ -55,9 +58,11 @@ class Subject:
         return f"{number}/{whole} layers" if number != whole else f"all {number} layers"
 
 
-def check_model(model: arch.Model, quantities: tuple[Quantity, ...], *, full: bool = False) -> list[Comparison]:
+def check_model(
+    model: arch.Model, quantities: tuple[Quantity, ...], *, full: bool = False, light: bool = False
+) -> list[Comparison]:
     """Every comparison of these quantities; one that says why, where the reference cannot build the model."""
-    subject = Subject(model, full=full)
+    subject = Subject(model, full=full, light=light)
     return [each for quantity in quantities for each in _of(subject, quantity)]
 
 
@@ -118,7 +123,7 @@ def _growth(subject: Subject, figure: str, ctx: int) -> Comparison:
 def check_flops(subject: Subject) -> Iterator[Comparison]:
     """Forward, backward and one decode step, at two depths or over every layer."""
     _require_counted_alike(subject.model)
-    for (small, built), (batch, tokens) in zip(subject.depths(), _PASSES, strict=False):
+    for small, built, (batch, tokens) in subject.depths():
         yield from _passes(subject, small, built, _work(small, batch, tokens))
         if small.main.role == "decoder" and not small.main.looks_ahead:
             for window in sorted({0, _longest_window(small)}):
@@ -171,7 +176,7 @@ def check_memory(subject: Subject) -> Iterator[Comparison]:
     """Saved activations and peaks (``check_activations``)."""
     from txcalc.measure.check_activations import check_activations  # here: fake tensors load half of torch
 
-    yield from check_activations(subject.model, full=subject.full)
+    yield from check_activations(subject.model, full=subject.full, light=subject.light)
 
 
 Checker = Callable[[Subject], Iterator[Comparison]]

@@ -38,10 +38,11 @@ SAVED: Final = "activations.saved"
 FIGURES: Final = ("activations.prefill", SAVED, "activations.forward", "activations.backward")
 
 
-def check_activations(model: arch.Model, *, full: bool = False) -> Iterator[Comparison]:
+def check_activations(model: arch.Model, *, full: bool = False, light: bool = False) -> Iterator[Comparison]:
     """Peak of a prefill; of a training step what its layers keep, and the peaks up to the loss and after it.
 
-    Of layers with experts, what they keep alone: it is the same whichever expert a token passes.
+    ``full``: of every layer. ``light``: at one depth instead of two. Of layers with experts, what they keep alone: it
+    is the same whichever expert a token passes.
 
     Raises:
         RequestError: the model has something that the formulas do not walk.
@@ -49,7 +50,8 @@ def check_activations(model: arch.Model, *, full: bool = False) -> Iterator[Comp
     _require_walked(model)
     routed = any(depends_on_data(layer) for layer in model.main.layers)
     depths = [model] if full else [in_turns(model, turn) for turn in (1, 2)]
-    for small, (batch, tokens) in zip(depths, _PASSES, strict=False):
+    passes = tuple(zip(depths, _PASSES, strict=False))
+    for small, (batch, tokens) in passes[light and not full :]:
         work = f"{small.main.num_hidden_layers}/{model.main.num_hidden_layers} layers, {batch} x {tokens:,} tokens"
         if routed:
             ours, torchs = predicted_saved(small, batch, tokens), measured_saved(small, batch, tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from txcalc.architecture import Model
@@ -16,8 +16,8 @@ TRANSFORMERS: Final = "transformers"
 class Task(Record):
     """One model, and against what: the reference model for ``quantities``, what was published, ``against``.
 
-    ``against``: ``transformers``, the path of a checkpoint, or nothing. ``path``: the file that the model was read
-    from, where it is no card.
+    ``light``: FLOPs and activations at one depth, not two. ``against``: ``transformers``, the path of a checkpoint, or
+    nothing. ``path``: the file that the model was read from, where it is no card.
     """
 
     model: Model
@@ -26,6 +26,7 @@ class Task(Record):
     published: tuple[Published, ...] = ()
     against: str = ""
     full: bool = False
+    light: bool = False
     path: str = ""
 
 
@@ -33,7 +34,7 @@ def perform(task: Task) -> list[Comparison]:
     """Every comparison of a task; loads torch."""
     from txcalc.measure.check import check_model
 
-    return [*check_model(task.model, task.quantities, full=task.full), *_config_link(task)]
+    return [*check_model(task.model, task.quantities, full=task.full, light=task.light), *_config_link(task)]
 
 
 def perform_guarded(task: Task) -> list[Comparison]:
@@ -59,3 +60,15 @@ def _config_link(task: Task) -> Iterator[Comparison]:
         from txcalc.measure.against_checkpoint import against_checkpoint
 
         yield from against_checkpoint(task.model, task.against)
+
+
+def lightened(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks, light where a model is made like one before it, which is checked at both depths."""
+    from txcalc.measure.shrink import outline
+
+    seen, made = set[Hashable](), list[Task]()
+    for task in tasks:
+        kind = outline(task.model)
+        made.append(task.replace(light=kind in seen and not task.full))
+        seen.add(kind)
+    return made

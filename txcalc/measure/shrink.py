@@ -5,9 +5,11 @@ Two depths prove more than one: what a layer costs and what does not depend on t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final
 
 from txcalc.architecture import Branch, Layer, Model, Residual, SelfAttention, Stack, Sublayer
+from txcalc.record import Record
 
 
 def at_depth(model: Model, times: int) -> Model:
@@ -56,6 +58,38 @@ def _new_depths(stack: Stack, firsts: dict[int, int]) -> dict[int, int]:
     """Depth of a layer in the whole stack -> where its kind first runs in the small one."""
     kinds = [index for index, count in stack.runs for _ in range(count)]
     return {depth: firsts[kind] for depth, kind in enumerate(kinds)}
+
+
+# ---- models that are made alike -------------------------------------------------------------------------------------
+
+_SIZELESS: Final = ("name", "model_type", "max_position_embeddings", "dtype", "reasons", "assumed", "notes")
+
+
+def outline(value: Any) -> Hashable:
+    """What a model is made of, whatever its sizes: two with the same outline run the same operators, layer for layer.
+
+    Of a number only remains whether it is 0, 1 or more; of a stack's runs the order of its kinds.
+    """
+    match value:
+        case Stack():
+            kinds = tuple(dict.fromkeys(index for index, count in value.runs if count))
+            return ("Stack", kinds, *_fields(value, (*_SIZELESS, "runs")))
+        case Record():
+            return (type(value).__name__, *_fields(value, _SIZELESS))
+        case tuple() | list():
+            return tuple(outline(each) for each in value)
+        case dict():
+            return tuple((key, outline(each)) for key, each in value.items())
+        case bool() | str() | None:
+            return value
+        case int():
+            return min(value, 2)
+        case _:
+            return (value == 0, value == 1)
+
+
+def _fields(record: Record, without: tuple[str, ...]) -> Iterator[Hashable]:
+    return (outline(each) for name, each in vars(record).items() if name not in without)
 
 
 # ---- layers that read the keys of another, named by its depth -------------------------------------------------------

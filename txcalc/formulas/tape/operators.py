@@ -242,11 +242,12 @@ def linear(
 
 
 def layer_norm(t: Tape, x: Value, parameters: Sequence[Value], rows: Expression, width: int) -> Value:
-    """``F.layer_norm``: keeps its input, and a mean and a reciprocal deviation of ``width`` bytes a row."""
+    """``F.layer_norm``: keeps its input and weight, a mean and a reciprocal deviation of ``width`` bytes a row."""
     terms = [x, *parameters]
     out = t.new("normalised", x.elements, x.width, needs_grad=any(each.needs_grad for each in terms))
     statistics = [t.new(name, rows, width) for name in ("row means", "row deviations")]
-    t.record(out, terms, [x, *statistics], lambda _: [(each, t.new_grad(each)) for each in terms if each.needs_grad])
+    kept = [x, *parameters[:1], *statistics]
+    t.record(out, terms, kept, lambda _: [(each, t.new_grad(each)) for each in terms if each.needs_grad])
     t.drop(*statistics)
     return out
 

@@ -174,7 +174,12 @@ class Walk:
         weights = self._norm_parameters(symbol("D", norm.width), weight=norm.weight, bias=norm.bias)
         if norm.kind == "layernorm":
             width = 4 if self.asked.cuda else max(x.width, *(each.width for each in weights)) if weights else x.width
-            return ops.layer_norm(self.tape, x, weights, rows, width)
+            if not (norm.unit_offset and norm.weight):
+                return ops.layer_norm(self.tape, x, weights, rows, width)
+            factor = ops.copy(self.tape, weights[0], "1 + norm weight")
+            out = ops.layer_norm(self.tape, x, [factor, *weights[1:]], rows, width)
+            self.tape.drop(factor)
+            return out
         normal = self.normalised(x, norm.kind, rows)
         return self._weighted(normal, weights, x.width, unit_offset=norm.unit_offset)
 
