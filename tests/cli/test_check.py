@@ -22,7 +22,7 @@ from txcalc.cards.yaml_subset import load
 from txcalc.configs import architecture_of
 from txcalc.formulas import params_sublayers
 from txcalc.measure import check_pool
-from txcalc.measure.check_task import Task, lightened, perform
+from txcalc.measure.check_task import Task, all_found, perform, spared
 
 Run = Callable[..., Ran]
 
@@ -402,16 +402,29 @@ def _alive(group: int) -> bool:
     return True
 
 
-def test_the_second_of_a_kind_is_light() -> None:
+def test_the_second_of_a_kind_is_light_and_an_equal_is_proved_once() -> None:
     """One depth instead of two: half the comparisons of FLOPs and activations, and all of the others."""
-    models = [architecture_of(published.config("llama", hidden_size=size), name=str(size)) for size in (32, 64)]
+    sizes = {"first": 32, "second": 64, "twin": 32}
+    models = [architecture_of(published.config("llama", hidden_size=size), name=name) for name, size in sizes.items()]
     tasks = [Task(model=model, config={}, quantities=("params", "flops", "activations")) for model in models]
-    first, second = lightened(tasks)
-    assert (first.light, second.light) == (False, True)
-    found = [perform(task) for task in (first, second)]
-    assert [len(each) for each in found] == [1 + 2 * 3 + 2 * 4, 1 + 3 + 4]
-    assert {each.verdict for both in found for each in both} == {"passed"}
-    assert not any(task.light for task in lightened([task.replace(full=True) for task in tasks]))
+    spare = spared(tasks)
+    assert [(task.light, task.equal) for task in spare] == [(False, ""), (True, ""), (False, "first")]
+    found = [perform(task) for task in spare]
+    assert [len(each) for each in found] == [1 + 2 * 3 + 2 * 4, 1 + 3 + 4, 0]
+    told = [*all_found(spare, {id(task): each for task, each in zip(spare, found, strict=True)})]
+    assert {each.verdict for each in told} == {"passed"}
+    assert [each.replace(model="first", note="") for each in told if each.model == "twin"] == found[0]
+    assert {each.note for each in told if each.model == "twin"} == {"proved as first, its equal"}
+
+
+def test_models_that_differ_in_a_number_are_not_equal() -> None:
+    """Of the same shapes: neither an epsilon, a context nor a dtype may be taken for another."""
+    models = [
+        architecture_of(published.config("llama", **changes), name=name)
+        for name, changes in {"a": {}, "b": {"rms_norm_eps": 1e-4}, "c": {"torch_dtype": "float16"}}.items()
+    ]
+    tasks = spared([Task(model=model, config={}, quantities=("params",)) for model in models])
+    assert [task.equal for task in tasks] == ["", "", ""]
 
 
 # ---- hooks ----------------------------------------------------------------------------------------------------------

@@ -35,6 +35,13 @@ def test_a_kind_that_is_there_once_stays_alone() -> None:
     assert at_most(load("deepseek-v2-lite"), 2).main.runs == ((0, 1), (1, 2))
 
 
+def test_layers_that_differ_in_a_constant_are_one_kind() -> None:
+    """MiniMax-01: 70 decays in 80 layers, and softmax attention: two kinds."""
+    model = load("minimax-text-01")
+    assert len(model.main.layers) == 71
+    assert [layers_of(at_depth(model, times)) for times in (1, 2)] == [2, 5]
+
+
 def test_both_stacks_shrink() -> None:
     small = at_depth(load("t5-small"), 1)
     assert [stack.num_hidden_layers for stack in small.stacks] == [1, 1]
@@ -69,8 +76,9 @@ def test_an_outline_is_what_a_model_is_made_of_whatever_its_sizes() -> None:
         decoder(layer(attention(q_bias=True), feed_forward())),
         decoder(layer(attention(window=4), feed_forward())),
         decoder(layer(attention(num_key_value_heads=1), feed_forward())),
+        decoder(layer(attention(num_key_value_heads=attention().num_attention_heads), feed_forward())),
         decoder(layer(attention())),
         decoder(layer(attention(), feed_forward()), layer(attention())),
     ]
-    assert len({outline(each) for each in (plain, *others)}) == 6
+    assert len({outline(each) for each in (plain, *others)}) == 7
     assert outline(load("llama3.2-1b")) != outline(load("llama3-8b"))  # tied

@@ -102,16 +102,16 @@ def _quantities(text: str | None) -> tuple[Quantity, ...]:
 def _proved(
     options: argparse.Namespace, quantities: tuple[Quantity, ...], names: list[str]
 ) -> tuple[Answer, list[Case]]:
+    from txcalc.measure.check_task import all_found, spared
+
     require_package("check", "torch", "numpy")
     if options.against == "transformers":
         require_package("check --against transformers", "transformers")
     tasks = [_task(options, quantities, name) for name in _names(options, names)]
-    if not names:
-        from txcalc.measure.check_task import lightened
-
-        tasks = lightened(tasks)
+    if not names and not options.full:
+        tasks = spared(tasks)
     done, interrupted = _perform(tasks, options.jobs)
-    found = [each for task in tasks for each in done.get(id(task), [])]
+    found = [*all_found(tasks, done)]
     if not done:
         raise KeyboardInterrupt
     paths = {task.model.name: task.path for task in tasks}

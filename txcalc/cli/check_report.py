@@ -34,7 +34,7 @@ def comparisons_answer(
         tree=_tree(by_model),
         facts={"models": models, "interrupted": interrupted, "comparisons": [_plain(each) for each in found]},
         sections=tuple(_sections(found, by_model)),
-        notes=(*_links(found, len(by_model)), *_light(tasks)),
+        notes=(*_links(found, len(by_model)), *_spared(tasks)),
         reasons=tuple(
             f"{task.model.name}: {reason}" if several else reason for task in tasks for reason in task.model.reasons
         ),
@@ -99,10 +99,14 @@ def _plain(found: Comparison) -> dict[str, Any]:
     return {name: getattr(found, name) for name in Comparison.__fields__} | {"difference": found.difference}
 
 
-def _light(tasks: Sequence[Task]) -> Iterator[str]:
-    light = sum(task.light for task in tasks)
+def _spared(tasks: Sequence[Task]) -> Iterator[str]:
+    """What was not done for every model."""
+    light, equal = sum(task.light for task in tasks), [task for task in tasks if task.equal]
     if light:
         yield f"{light:,} models made like one before them, sizes apart: FLOPs and activations at one depth, not two"
+    if equal:
+        pairs = ", ".join(f"{task.model.name} as {task.equal}" for task in equal)
+        yield f"{len(equal):,} models of the same architecture as one before them, proved with it: {pairs}"
 
 
 def _links(found: Sequence[Comparison], models: int) -> list[str]:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_backward_flop, flop_registry, shape_wrapper
 
 from txcalc import architecture as arch
+from txcalc.measure.recall import Recall, on_meta
 from txcalc.reference import Output, Transformer
 from txcalc.reference.cache import StateCache
 
@@ -91,11 +92,8 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator and add what it multiplies."""
-        named = kwargs or {}
-        out = func(*args, **named)
-        formula = _FORMULAS.get(func._overloadpacket)
-        if formula is not None:
-            self.flops += int(formula(*args, **named, out_val=out))
+        out, multiplied = _RECALL(func, args, kwargs or {}, on_meta)
+        self.flops += multiplied
         return out
 
     @classmethod
@@ -116,6 +114,15 @@ _FORMULAS: Final[dict[Any, Any]] = {
     **flop_registry,
     torch.ops.aten.convolution_backward: shape_wrapper(_convolution_backward),
 }
+
+
+def _multiplied(func: Any, args: Any, named: Any, out: Any) -> int:
+    """FLOPs of one operator."""
+    formula = _FORMULAS.get(func._overloadpacket)
+    return 0 if formula is None else int(formula(*args, **named, out_val=out))
+
+
+_RECALL: Final = Recall(_multiplied)
 
 
 # ---- inputs and outputs ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from txcalc.architecture import Model
+from txcalc.measure.recall import RecalledFakes
 from txcalc.measure.tracker import Tracker
 from txcalc.reference import Transformer, build
 from txcalc.reference.backends import Backend
@@ -121,7 +122,7 @@ def _allocator_peak(device: Device, step: Callable[[], Any]) -> int:
 def faked(model: Model, *, dtype: torch.dtype, backend: Backend) -> Iterator[Transformer]:
     """The model with tensors that have sizes and no memory; inside, its passes run without computing."""
     built = build(model, device="meta", dtype=dtype, backend=backend)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, RecalledFakes(mode):
         _materialise(built)
         yield built
 

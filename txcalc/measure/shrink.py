@@ -45,19 +45,23 @@ def layers_of(model: Model) -> int:
 
 
 def _shrunk(stack: Stack, count_of: Callable[[int, int], int]) -> Stack:
-    """Kinds keep the order in which they first run; ``count_of``: a kind's place in it, and how many there are."""
-    have = stack.counts()
-    order = list(dict.fromkeys(index for index, count in stack.runs if count))
-    runs = tuple((kind, count_of(place, have[kind])) for place, kind in enumerate(order))
+    """Kinds keep the order in which they first run; ``count_of``: a kind's place in it, and how many there are.
+
+    Layers that differ by a constant alone are one kind: Lightning attention's decays, another in every layer.
+    """
+    have, kinds = stack.counts(), _kinds(stack)
+    order = list(dict.fromkeys(kinds[index] for index, count in stack.runs if count))
+    number = {kind: sum(have[each] for each, same in kinds.items() if same == kind) for kind in order}
+    runs = tuple((kind, count_of(place, number[kind])) for place, kind in enumerate(order))
     firsts = {kind: sum(count for _, count in runs[:place]) for place, kind in enumerate(order)}
-    moved = _new_depths(stack, firsts)
+    moved = dict(enumerate(firsts[kinds[index]] for index, count in stack.runs for _ in range(count)))
     return stack.with_layers(tuple(_with_sources(layer, moved) for layer in stack.layers), runs)
 
 
-def _new_depths(stack: Stack, firsts: dict[int, int]) -> dict[int, int]:
-    """Depth of a layer in the whole stack -> where its kind first runs in the small one."""
-    kinds = [index for index, count in stack.runs for _ in range(count)]
-    return {depth: firsts[kind] for depth, kind in enumerate(kinds)}
+def _kinds(stack: Stack) -> dict[int, int]:
+    """Index of a layer -> of the first that differs from it by a constant at most."""
+    firsts: dict[Hashable, int] = {}
+    return {index: firsts.setdefault(_outline(layer, sizes=True), index) for index, layer in enumerate(stack.layers)}
 
 
 # ---- models that are made alike -------------------------------------------------------------------------------------
@@ -65,31 +69,38 @@ def _new_depths(stack: Stack, firsts: dict[int, int]) -> dict[int, int]:
 _SIZELESS: Final = ("name", "model_type", "max_position_embeddings", "dtype", "reasons", "assumed", "notes")
 
 
-def outline(value: Any) -> Hashable:
-    """What a model is made of, whatever its sizes: two with the same outline run the same operators, layer for layer.
+def outline(model: Model) -> Hashable:
+    """What a model is made of, whatever its sizes: two with the same outline have the same parts, kind for kind.
 
-    Of a number only remains whether it is 0, 1 or more; of a stack's runs the order of its kinds.
+    Of a number only remains whether it is 0, 1 or more; of a stack's runs the order of its kinds; of heads whether
+    queries share keys.
     """
+    return _outline(model, sizes=False)
+
+
+def _outline(value: Any, *, sizes: bool) -> Hashable:
+    """``sizes``: integers as they are, and constants as ever."""
     match value:
         case Stack():
             kinds = tuple(dict.fromkeys(index for index, count in value.runs if count))
-            return ("Stack", kinds, *_fields(value, (*_SIZELESS, "runs")))
+            return ("Stack", kinds, *_fields(value, (*_SIZELESS, "runs"), sizes=sizes))
         case Record():
-            return (type(value).__name__, *_fields(value, _SIZELESS))
+            grouped = getattr(value, "num_key_value_heads", 0) < getattr(value, "num_attention_heads", 0)
+            return (type(value).__name__, grouped, *_fields(value, _SIZELESS, sizes=sizes))
         case tuple() | list():
-            return tuple(outline(each) for each in value)
+            return tuple(_outline(each, sizes=sizes) for each in value)
         case dict():
-            return tuple((key, outline(each)) for key, each in value.items())
+            return tuple((key, _outline(each, sizes=sizes)) for key, each in value.items())
         case bool() | str() | None:
             return value
         case int():
-            return min(value, 2)
+            return value if sizes else min(value, 2)
         case _:
             return (value == 0, value == 1)
 
 
-def _fields(record: Record, without: tuple[str, ...]) -> Iterator[Hashable]:
-    return (outline(each) for name, each in vars(record).items() if name not in without)
+def _fields(record: Record, without: tuple[str, ...], *, sizes: bool) -> Iterator[Hashable]:
+    return (_outline(each, sizes=sizes) for name, each in vars(record).items() if name not in without)
 
 
 # ---- layers that read the keys of another, named by its depth -------------------------------------------------------
