@@ -11,6 +11,7 @@ import io
 import re
 import shlex
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 README = Path(__file__).parent.parent / "README.md"
@@ -62,10 +63,10 @@ def rewritten(text: str) -> str:
 
 
 def feature_list() -> str:
-    """What the reference model refuses to build, a line each."""
+    """What the reference model refuses to build."""
     from txcalc.reference.support import features_not_built
 
-    return "\n".join(f"- {feature}" for feature in features_not_built())
+    return fill("; ".join(features_not_built()) + ".", 120, break_long_words=False, break_on_hyphens=False)
 
 
 def with_types(text: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 from types import ModuleType
 from typing import NamedTuple
 
@@ -118,16 +119,28 @@ def checked(model: Model) -> bool:
 
 
 def table() -> str:
-    """A row a type; what it is refused or estimated in stands out as a word, what is exact as a mark."""
-    lines = ["| `model_type` | parameters | KV cache | FLOPs | logits | check |", "|---|---|---|---|---|---|"]
+    """Types of which the same is exact stand together, the most first; above them what is exact, a mark a column."""
+    groups: dict[Profile, list[str]] = {}
     for name, found in profiles().items():
-        lines.append(f"| `{name}` | {' | '.join(_SHOWN.get(word, word) for word in found)} |")
-    return "\n".join(lines)
+        groups.setdefault(found, []).append(f"`{name}`")
+    parts = []
+    for found, names in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        marks = [f"{column} {_SHOWN.get(word, word)}" for column, word in zip(COLUMNS, found, strict=True)]
+        parts.append(f"**{', '.join(marks)}** ({len(names)})\n\n{_wrapped(' '.join(names))}")
+    return "\n\n".join(parts)
 
 
 def refusals() -> str:
-    """Every type that is refused, with the reason."""
-    return "\n".join(f"- `{name}`: {reason}" for name, reason in sorted(REFUSED.items()))
+    """Every type that is refused, those of one reason together."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in sorted(REFUSED.items()):
+        groups.setdefault(reason, []).append(f"`{name}`")
+    return "\n".join(_wrapped(f"- {', '.join(names)}: {reason}", indent="  ") for reason, names in groups.items())
 
 
+def _wrapped(text: str, indent: str = "") -> str:
+    return fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+COLUMNS = ("parameters", "KV cache", "FLOPs", "logits", "check")
 _SHOWN = {"exact": "✓", "equal": "✓", "yes": "✓", "-": "–"}
