@@ -126,6 +126,8 @@ def _self_attention(a: SelfAttention, training: bool) -> Iterator[str]:
         yield "heads of one channel"
     if a.global_tokens is not None or a.sparse_blocks is not None:
         yield "global tokens and sparse blocks"
+    if a.in_blocks:
+        yield "attention in padded blocks of a window"
     if a.transient_global is not None or a.global_stream is not None:
         yield "summaries of blocks and streams beside the sequence"
     if a.future_streams is not None:
