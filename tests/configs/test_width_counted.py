@@ -200,7 +200,7 @@ def test_emu3_with_the_default_codec() -> None:
             },
             "pyramid_num_routed has 42 entries for 2 layers",
         ),
-        ({"model_type": "blt"}, "model_type 'blt' is refused: its layers run on patches of bytes"),
+        ({"model_type": "xlstm"}, "model_type 'xlstm' is refused: an LSTM variant"),
         ({"model_type": "inkling_mm_model"}, "is refused: the widths of its image tower are fitted"),
         (
             {**MLLAMA, "vision_config": {"hidden_size": 25, "attention_heads": 2}},

@@ -108,7 +108,6 @@ def test_another_spelling_is_a_reason() -> None:
 @pytest.mark.parametrize(
     ("model_type", "words"),
     [
-        ("reformer", "hashes tokens into buckets"),
         ("encoder-decoder", "ask for each of the two configs by itself"),
         ("musicgen", "streams of sound codes"),
         ("seamless_m4t", "models of speech and text joined"),

@@ -52,6 +52,8 @@ _MODULES: Final = {
     "counted_speech": "dots3_note phi4_multimodal",
     "counted_towers": "cohere_compass minimax_m3_vl mllama inkling2",
     "emu3": "emu3",
+    "byte_patches": "blt",
+    "reformer": "reformer",
     "wrapped_text": "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text qwen3_vl_moe_text glm4v_text glm4v_moe_text "
     "qwen2_5_omni_text qwen3_omni_moe_text glm_ocr_text paddleocr_vl_text",
     "wrappers": "mistral3 qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe glm4v glm4v_moe llava llava_next llava_onevision "
@@ -139,14 +141,11 @@ MODULE_OF: Final = {model_type: module for module, types in _MODULES.items() for
 REFUSED: Final = {
     "rwkv": "an RNN with time-mixing that is not attention; not a transformer",
     "xlstm": "an LSTM variant; not a transformer",
-    "reformer": "its attention hashes tokens into buckets, and its layers run two reversible streams: not described",
     "encoder-decoder": "two models of any type joined: ask for each of the two configs by itself",
     "musicgen": "a decoder of several streams of sound codes, with a text encoder and a codec beside it",
     "musicgen_melody": "a decoder of several streams of sound codes, with a text encoder and a codec beside it",
     "seamless_m4t": "models of speech and text joined, with a vocoder behind them",
     "seamless_m4t_v2": "models of speech and text joined, with a vocoder behind them",
-    "blt": "its layers run on patches of bytes, whose number depends on the text: neither caches nor FLOPs follow "
-    "from a length",
     "inkling_mm_model": "the widths of its image tower are fitted by a search in floating point; its text part is read "
     "as inkling_text",
     **dict.fromkeys(

@@ -15,6 +15,7 @@ from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, minimum, symbol
 from txcalc.formulas.cache_shapes import CacheRow, StateShape, cache_rows, state_of, state_of_branch
 from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
+from txcalc.formulas.flops_question import require_described
 from txcalc.formulas.workload import prompt_of, require_positive, source_length
 from txcalc.result import Node, Unit, leaf, total
 
@@ -41,7 +42,8 @@ def kv_cache(
     ``state_bytes`` (per sequence). ``block_size`` adds what a paged engine allocates.
 
     Raises:
-        RequestError: a length below 1, an unknown dtype, a row that does not fill whole blocks of the dtype.
+        RequestError: a length below 1, an unknown dtype, a row that does not fill whole blocks of the dtype, a
+            decoder whose layers are not described.
     """
     require_positive(block_size=block_size)
     work = _work(model, ctx, batch, kv_dtype, source_ctx)
@@ -71,6 +73,8 @@ def needed_bytes(
 
 def _work(model: Model, ctx: int, batch: int, kv_dtype: str | None, source_ctx: int | None) -> _Work:
     require_positive(ctx=ctx, batch=batch, source_ctx=source_ctx)
+    if model.main.role == "decoder" and not model.main.layers:
+        require_described(model)
     dtype = config_dtype(model.dtype) if kv_dtype is None else dtype_named(kv_dtype)
     return _Work(model, ctx, batch, source_length(model, ctx, source_ctx), dtype)
 
