@@ -1,6 +1,6 @@
 """Tables on a terminal that is wide enough for them: as rich draws them, without loading it.
 
-Importing rich takes longer than all else that a calculator does. It folds texts and measures wide characters, so that
+Importing rich takes longer than all else that a calculator does. It folds cells and measures wide characters, so that
 a narrow terminal and texts in other alphabets are left to it.
 """
 
@@ -22,7 +22,7 @@ def coloured(answer: Answer, width: int, out: TextIO) -> str | None:
     """Title and sections; None where only rich can draw them on that terminal."""
     if os.name == "nt" or not (out.encoding or "").lower().startswith("utf"):
         return None
-    lines: list[tuple[str, str]] = [(answer.title, _BOLD)]
+    lines = [(line, _BOLD) for line in _folded(answer.title, width)]
     for section in answer.sections:
         lines.append(("", "{}"))
         if section.facts:
@@ -33,6 +33,18 @@ def coloured(answer: Answer, width: int, out: TextIO) -> str | None:
         len(text) <= width and (text.isascii() or set(text) == {"─"}) and text.isprintable() for text, _ in lines
     )
     return "".join(f"{style.format(text) if text else ''}\n" for text, style in lines) if fits else None
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Words of a title on as many lines as they need."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _table(section: Section, width: int) -> Iterator[tuple[str, str]]:
@@ -47,7 +59,7 @@ def _table(section: Section, width: int) -> Iterator[tuple[str, str]]:
         cells = [text[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(text[1:], widths[1:], strict=True))]
         lines.append((" " * GAP).join([*cells, detail.ljust(beside)] if detailed else cells))
     if section.heading:
-        yield section.heading, _BOLD
+        yield from ((line, _BOLD) for line in _folded(section.heading, width))
     yield lines[0], _DIM
     yield "─" * len(lines[0]), "{}"
     for line, row in zip(lines[1:], section.rows, strict=True):
