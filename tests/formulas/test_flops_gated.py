@@ -42,3 +42,13 @@ def test_forward(name: str) -> None:
 def test_the_comparison_notices(name: str, change: dict[str, Any]) -> None:
     ours = flops(architecture_of({**CONFIGS[name], **change}), batch=3, seq=13).figures()["flops.matmul"]
     assert ours != counted(CONFIGS[name])
+
+
+@pytest.mark.parametrize(("window", "met"), [(4, 4), (None, 12)])
+def test_a_dynamic_mask_is_made_again_of_the_values_that_are_kept(window: int | None, met: int) -> None:
+    """Doge, 11 tokens and a new one, each layer: 2 * K * Hv * K for each value that is kept, and a window keeps 4."""
+    doge = {**_EVERY["doge"], "sliding_window": window}
+    tree = flops(architecture_of(doge), ctx=11, phase="decode")
+    masks = {node.value for _, node in tree.walk() if node.name == "dynamic_mask"}
+    K, H = doge["num_key_value_heads"], doge["hidden_size"] // doge["num_attention_heads"]
+    assert masks == {met * 2 * (K * doge.get("head_dim", H)) * K}

@@ -203,8 +203,13 @@ def _dynamic_mask(a: SelfAttention, work: Work, Hv: Expression) -> Node | None:
     if a.dynamic_mask is None:
         return None
     K = symbol("K", a.num_key_value_heads)
-    rows = work.B * work.S if work.decoding else work.rows
+    rows = work.B * _cached(work, a.window) if work.decoding else work.rows
     return linear_flops("dynamic_mask", rows, K * Hv, K)
+
+
+def _cached(work: Work, window: int | None) -> Expression:
+    """Keys that a decode step finds, its own among them: a windowed layer keeps no more than its window."""
+    return work.S if window is None else minimum(work.S, symbol("window", window))
 
 
 def _global_note(a: SelfAttention) -> str:
@@ -330,8 +335,9 @@ def _latent_gate(a: LatentAttention, work: Work, D: Expression, N: Expression, v
 def _expanded(a: LatentAttention, work: Work, N: Expression, latent: Expression, v: Expression) -> list[Node]:
     nope, rope = symbol("qk_nope_head_dim", a.qk_nope_head_dim), symbol("qk_rope_head_dim", a.qk_rope_head_dim)
     pairs, half = _latent_pairs(a, work), halved(work, causal=a.causal)
-    cached = work.S if a.window is None else minimum(work.S, symbol("window", a.window))
-    rows = work.B * cached if work.decoding else work.rows  # what is cached is the latent of every token
+    rows = (
+        work.B * _cached(work, a.window) if work.decoding else work.rows
+    )  # what is cached is the latent of every token
     return [
         linear_flops("kv_b_proj", rows, latent, N * (nope + v)),
         product_flops("scores", work, N, pairs, nope + rope, half=half),
