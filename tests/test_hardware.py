@@ -51,7 +51,7 @@ def test_names_are_forgiving(name: str) -> None:
     [
         ("h100", "did you mean: h100-sxm, h100-pcie, h100-nvl"),
         ("rtx4099", "rtx4090"),
-        ("abacus", "for example h100-sxm"),
+        ("abacus", "txcalc explain devices"),
     ],
 )
 def test_unknown_devices_are_refused_with_the_nearest(name: str, hint: str) -> None:

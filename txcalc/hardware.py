@@ -106,11 +106,14 @@ def device(name: str) -> Device:
     known, wanted = devices(), name.strip().lower().replace("_", "-").replace(" ", "-")
     if wanted in known:
         return known[wanted]
+    bare = {each.replace("-", ""): each for each in known}  # "RTX 4090" is rtx4090
+    if wanted.replace("-", "") in bare:
+        return known[bare[wanted.replace("-", "")]]
     from difflib import get_close_matches
 
     near = [each for each in known if wanted and each.startswith(wanted)]
     near = near or get_close_matches(wanted, known, n=3, cutoff=0.5)
-    hint = f"did you mean: {', '.join(near[:4])}" if near else "for example h100-sxm, a100-80-sxm, rtx4090, tpuv5e"
+    hint = f"did you mean: {', '.join(near[:4])}" if near else "txcalc explain devices lists them"
     raise RequestError(f"unknown device {name!r}", hint)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -294,8 +296,23 @@ def test_help_has_examples(txcalc: Run, command: str) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion_knows_commands_and_cards(txcalc: Run, shell: str) -> None:
     out = txcalc("completion", shell).out
-    assert "kvcache" in out
-    assert "llama3-8b" in out
+    assert all(word in out for word in ("kvcache", "llama3-8b", "kv_cache.total_bytes", "h100-sxm"))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_a_model_and_leaves_a_path_to_its_own_completion(txcalc: Run, tmp_path: Path) -> None:
+    (tmp_path / "script").write_text(txcalc("completion", "bash").out)
+    ask = 'COMP_WORDS=(txcalc params "$1"); COMP_CWORD=2; _shtab_txcalc txcalc "$1"; echo "${COMPREPLY[*]}"'
+    program = f"source {tmp_path}/script; {ask}; complete -p txcalc"
+
+    def completed(word: str) -> list[str]:
+        return subprocess.run(
+            ["bash", "--norc", "-c", program, "bash", word], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    assert completed("llama3-70")[0] == "llama3-70b"
+    assert completed("./conf")[0] == ""
+    assert "-o default" in completed("./conf")[1]
 
 
 def test_version_and_bare_call(txcalc: Run) -> None:

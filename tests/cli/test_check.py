@@ -294,7 +294,10 @@ def test_bad_input_is_one_line_and_a_hint(txcalc: Run, arguments: list[str], cod
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", ["is empty", "a file of limits"]), ("limits: [params <= -1]", ["'-1' is not a limit", "1.4B"])],
+    [
+        ("", ["is empty", "a file of limits"]),
+        ("limits: [params <= -1]", ["'-1' is not a number of param", "1.4B"]),
+    ],
 )
 def test_limits_are_told_as_limits(txcalc: Run, limits: Callable[[str], str], text: str, words: list[str]) -> None:
     ran = txcalc("check", "gpt2", "--limits", limits(text))

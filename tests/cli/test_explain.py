@@ -44,6 +44,16 @@ def test_what_only_a_run_gives(txcalc: Run, name: str) -> None:
     assert f"txcalc {name.partition('.')[0]} MODEL gives its value" in ran.out
 
 
+def test_devices_are_those_that_gpu_takes(txcalc: Run) -> None:
+    """The H100's sheet: 80 GB, 989.4 dense bf16 TFLOP/s; a figure that no source gave is not guessed."""
+    out = txcalc("explain", "devices").out
+    lines = {line.split()[0]: line.split() for line in out.splitlines()[4:]}
+    assert lines["h100-sxm"][-2] == "80"
+    assert "not read" in out
+    assert lines.keys() == {each["id"] for each in txcalc("explain", "devices", "--json").json()["devices"]}
+    assert txcalc("memory", "gpt2", "--gpu", "RTX 4090", "--json").json()["fit"]["fits"]
+
+
 def test_claims(txcalc: Run) -> None:
     found = txcalc("explain", "claims", "--json").json()["claims"]
     assert {each["verdict"] for each in found} == {"true", "true under a condition", "false"}
@@ -57,6 +67,7 @@ def test_claims(txcalc: Run) -> None:
         (["claims", "gpt2"], "models of their own"),
         (["letters", "gpt2"], "the same for every model"),
         (["Q"], "no quantity"),
+        (["devices", "gpt2"], "the same for every model"),
         (["kvcache"], "did you mean: kv_cache.total_bytes"),
         ([""], "txcalc explain lists them"),
         (["kv_cache.bytes_per_token", "no-such-model"], "no-such-model"),

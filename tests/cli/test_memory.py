@@ -126,3 +126,37 @@ def test_a_guess_is_a_warning_and_outside_the_total(txcalc: Run) -> None:
     assert basis == {"weights": "exact", "kv_cache": "exact", "activations": "estimated"}
     assert found["total"] == found["weights"] + found["kv_cache"]
     assert found["with_allowances"] == found["total"] + found["allowances"] + found["activations"]
+
+
+# ---- what is no exact figure ----------------------------------------------------------------------------------------
+
+
+def test_weights_that_files_pack_in_an_unknown_way_are_estimated(txcalc: Run, config: Callable[..., str]) -> None:
+    path = config(quantization_config={"quant_method": "tomorrow"}, num_hidden_layers=2)
+    ran = txcalc("memory", path)
+    assert "estimated" in ran.out.splitlines()[0]
+    assert "weights are taken as bf16; the config says tomorrow stores them" in ran.err
+    assert "| exact" in txcalc("memory", path, "--dtype", "int4").out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "basis"), [("float64", "estimated"), ("foo", "estimated"), ("float8_e4m3fn", "exact")]
+)
+def test_a_dtype_that_is_not_known_is_no_bf16(txcalc: Run, config: Callable[..., str], dtype: str, basis: str) -> None:
+    ran = txcalc("kvcache", config(torch_dtype=dtype))
+    assert ran.out.splitlines()[0].endswith(f"| bf16 | {basis}")
+    assert (f'torch_dtype = "{dtype}"' in ran.err) == (basis == "estimated")
+
+
+def test_short_names_of_dtypes_are_read(txcalc: Run, config: Callable[..., str]) -> None:
+    assert txcalc("kvcache", config(torch_dtype="fp32")).out.splitlines()[0].endswith("| fp32 | exact")
+
+
+def test_one_pass_over_many_prompts_says_that_engines_take_fewer(txcalc: Run) -> None:
+    asked = ("memory", "llama3-8b", "--ctx", "8k")
+    assert "engines take fewer" not in txcalc(*asked).out
+    assert (
+        "one pass over 65,536 tokens; engines take fewer at once: --batched-tokens"
+        in txcalc(*asked, "--batch", "8").out
+    )
+    assert "engines take fewer" not in txcalc(*asked, "--batch", "8", "--batched-tokens", "8k").out

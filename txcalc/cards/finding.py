@@ -114,6 +114,9 @@ def find_source(name: str) -> Source:
     Raises:
         ModelError: no such name or path, or a file that cannot be read.
     """
+    if not isinstance(name, str):
+        what = f"a model's name is {shown(name)[:60]}; expected a string"
+        raise ModelError(what, "txcalc.architecture_of(config) reads a config that is at hand")
     text = name.strip()
     if not text:
         raise ModelError("the model's name is empty", _LIST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import Any, Final
 
 from txcalc.errors import MissingExtraError
 
@@ -20,26 +20,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The script, made from every command's own parser; card names complete as MODEL."""
+    """The script, made from every command's own parser; cards, quantities and devices complete by name."""
     try:
         import shtab
     except ImportError:
         raise MissingExtraError("completion needs the package shtab", "pip install shtab") from None
-    print(shtab.complete(_whole_parser(), shell=options.shell))
+    script = shtab.complete(_whole_parser(), shell=options.shell)
+    if options.shell == "bash":  # a MODEL is a path, too: files where no name begins so
+        script = script.replace("complete -o bashdefault ", "complete -o bashdefault -o default ")
+    print(script)
     return 0
 
 
 def _whole_parser() -> argparse.ArgumentParser:
     from txcalc.cards import known_names
     from txcalc.cli.app import COMMANDS, command_parser
+    from txcalc.formulas.registry import QUANTITIES
+    from txcalc.hardware import devices
 
-    names = known_names()
+    words: dict[Any, list[str]] = {"MODEL": known_names(), "DEVICE": list(devices())}
+    words["QUANTITY"] = [*QUANTITIES, "letters", "claims", "devices"]
     whole = argparse.ArgumentParser(prog="txcalc")
     commands = whole.add_subparsers()
     for name, text in COMMANDS.items():
         parser = command_parser(name)
         for action in parser._actions:
-            if action.dest == "model":
-                action.choices = names  # for completion only: the command itself takes paths as well
+            meant = "DEVICE" if action.dest == "gpu" and action.nargs != 0 else action.metavar
+            if meant in words and action.dest != "device":
+                action.choices = words[meant]  # for completion only: a command takes paths as well
         commands.add_parser(name, help=text, parents=[parser], add_help=False, conflict_handler="resolve")
     return whole

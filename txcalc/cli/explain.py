@@ -26,13 +26,19 @@ EXAMPLES: Final = """\
   txcalc explain memory.total mistral-7b-v0.1 --explain
   txcalc explain N
   txcalc explain claims
+  txcalc explain devices
 """
+
+_SHEET: Final = {"id": "--gpu", "name": "device", "memory_GB": "GB", "bf16_TFLOPS": "bf16 TFLOP/s"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """QUANTITY, MODEL and the output options."""
     parser.add_argument(
-        "quantity", metavar="QUANTITY", nargs="?", help="a figure's name, a letter, letters, or claims; none: list all"
+        "quantity",
+        metavar="QUANTITY",
+        nargs="?",
+        help="a figure, a letter, letters, claims, or devices; none: list all figures",
     )
     parser.add_argument("model", metavar="MODEL", nargs="?", help=f"to show it on (default: {DEFAULT_MODEL}'s shape)")
     add_what_if(parser)
@@ -40,12 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """One quantity opened, the list of them, or the claims."""
+    """One quantity opened, the list of them, the claims, or the devices."""
     asked = options.quantity
     if asked is None:
         return _listed()
     if asked == "claims":
         return _claims(options)
+    if asked == "devices":
+        return _devices(options)
     if asked == "letters" or asked in LEGEND:
         return _letters(options)
     return _one(quantity(asked), options)
@@ -141,6 +149,25 @@ def _letters(options: argparse.Namespace) -> Answer:
         facts={"letters": letters},
         sections=(Section(columns=("letter", "means"), rows=_legend(letters), facts=True),),
         listing=(("letter", "means"), *letters.items()),
+    )
+
+
+def _devices(options: argparse.Namespace) -> Answer:
+    """Every device that --gpu takes, with what its sheet says."""
+    from txcalc.hardware import devices
+
+    if options.model is not None or options.set or options.gqa:
+        raise UsageError("a device is the same for every model", "txcalc explain devices")
+    plain = [{name: each.figures.get(name) for name in _SHEET} for each in devices().values()]
+    rows = [Row(cells=tuple("not read" if cell is None else str(cell) for cell in each.values())) for each in plain]
+    return Answer(
+        command="explain",
+        title=f"{len(plain)} devices; rates are dense, and what no source gives is not guessed",
+        model={},
+        tree=total("devices", "", []),
+        facts={"devices": [each.figures for each in devices().values()]},
+        sections=(Section(columns=tuple(_SHEET.values()), rows=tuple(rows)),),
+        listing=(tuple(_SHEET), *(row.cells for row in rows)),
     )
 
 

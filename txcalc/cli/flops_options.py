@@ -51,7 +51,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tokens", type=named("--tokens", units.count), metavar="TOKENS", help=f"of the run: {units.COUNT_FORMS}"
     )
-    group.add_argument("--gpu", metavar="DEVICE", help="adds time: h100-sxm, a100-80-sxm, rtx4090, tpuv5p ...")
+    group.add_argument("--gpu", metavar="DEVICE", help="adds time: h100-sxm, tpuv5p ... (txcalc explain devices)")
     group.add_argument("--gpus", type=named("--gpus", units.positive), metavar="N", help="how many (default 1)")
     group.add_argument("--dtype", choices=tuple(DTYPES), default="bf16", help="of the peak rate (default bf16)")
     group.add_argument("--mfu", type=_number("--mfu", most=1.0), metavar="SHARE", help="assumed, such as 0.4")

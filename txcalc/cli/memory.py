@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_inference(parser)
     _add_training(parser)
     add_memory(parser, "--fit", "whether it fits in that much memory, allowances included; exit code 3 if not")
-    parser.add_argument("--gpu", metavar="NAME", help="whether it fits on that device (txcalc flops --help)")
+    parser.add_argument("--gpu", metavar="NAME", help="whether it fits on that device (txcalc explain devices)")
     add_output(parser)
 
 
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> Answer:
     tree = _training(model, options) if options.train else _inference(model, options, stored)
     budget = _budget(options)
     needed = int(tree.find("memory.with_allowances").value)
-    in_part = () if model.reasons else _estimated(tree)
+    in_part = () if model.reasons else (*_estimated(tree), *_unlike_stored(model, options, stored))
     return Answer(
         command="memory",
         title=_title(model, options, in_part=bool(in_part), stored=stored is not None),
@@ -252,6 +252,14 @@ def _estimated(tree: Node) -> tuple[str, ...]:
     return (f"activations, which stand outside the total: {activations.reason}",) * (activations.basis == "estimated")
 
 
+def _unlike_stored(model: Model, options: argparse.Namespace, stored: Node | None) -> tuple[str, ...]:
+    """Why weights in the model's own dtype are no exact figure: its files pack them, in a way that is not told."""
+    if stored is not None or not model.quantization or options.dtype or options.train:
+        return ()
+    own = config_dtype(model.dtype).name
+    return (f"weights are taken as {own}; the config says {model.quantization} stores them: --dtype names a format",)
+
+
 def _notes(model: Model, options: argparse.Namespace, stored: Node | None) -> list[str]:
     notes = []
     if options.train:
@@ -263,6 +271,7 @@ def _notes(model: Model, options: argparse.Namespace, stored: Node | None) -> li
         notes.append(f"weights of towers are counted; {how} image or sound runs through them here")
     if stored is not None:
         notes.append(f"weights {stored.convention}; --dtype names another format")
-    elif model.quantization and not options.dtype and not options.train:
-        notes.append(f"the config says its weights are stored by {model.quantization}: --dtype names a format")
+    tokens = _length(model, options) * options.batch
+    if not options.train and options.phase != "decode" and not options.batched_tokens and tokens > DEFAULT_CTX:
+        notes.append(f"activations of one pass over {tokens:,} tokens; engines take fewer at once: --batched-tokens 8k")
     return notes

@@ -275,12 +275,20 @@ def decoder_model(r: Reader, stack: Stack, head: Head | None, **fields: Any) -> 
     )
 
 
+_FLOATS: Final = ("float32", "float", "bfloat16", "float16", "half", "fp32", "bf16", "fp16", "auto")
+_PACKED: Final = ("float8", "float4", "int", "uint", "fp8", "fp4", "mxfp", "nvfp")  # of weights; the cache has another
+
+
 def dtype_of(r: Reader) -> str | None:
     """The dtype that the config names: ``dtype`` in newer files, ``torch_dtype`` in older ones."""
     value = r.config.get("dtype") or r.config.get("torch_dtype")
     if value is not None and not isinstance(value, str):
         raise r.error("torch_dtype", f"is {value!r}; expected a name such as bfloat16")
-    return value.removeprefix("torch.") if value else None
+    name = value.removeprefix("torch.") if value else None
+    if name and name not in _FLOATS and not name.startswith(_PACKED):
+        reason = f"torch_dtype = {shown(name)}: not one that txcalc knows; bytes are those of bfloat16"
+        r.reasons += [] if reason in r.reasons else [reason]
+    return name
 
 
 def quantization_of(r: Reader) -> str | None:

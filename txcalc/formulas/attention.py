@@ -37,7 +37,7 @@ from txcalc.formulas.tape.core import Mode, Tape
 from txcalc.formulas.tape.products import Product, attend
 from txcalc.formulas.tape.support import product_unknown
 from txcalc.formulas.tape.walk import BACKENDS, Backend, Pass, Walk
-from txcalc.formulas.workload import prompt_of, require_positive, source_length
+from txcalc.formulas.workload import prompt_of, require_model, require_positive, source_length
 from txcalc.result import Node, deferred, leaf, total
 
 SOURCE: Final = "Vaswani et al. 2017 (arXiv 1706.03762), equation 1: one score a query, key and head"
@@ -84,6 +84,7 @@ def attention(
     Raises:
         RequestError: a length below 1, an unknown backend, a model without attention.
     """
+    require_model(model)
     require_positive(ctx=ctx, batch=batch, window=window, source_ctx=source_ctx)
     asked = _behind_prompt(model, asked_pass(model, ctx=ctx, batch=batch, backend=backend))
     if any(_untold(each) for each in _sublayers(model)):

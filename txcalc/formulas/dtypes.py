@@ -66,4 +66,5 @@ def config_dtype(name: str | None) -> DType:
 
     A quantised weight format (float8, int8) says nothing about activations and cache.
     """
-    return DTYPES[_CONFIG_NAMES.get(name or "", "bf16")]
+    own = name if name in ("fp32", "fp16") else _CONFIG_NAMES.get(name or "", "bf16")
+    return DTYPES[own]

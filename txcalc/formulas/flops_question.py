@@ -22,7 +22,7 @@ from txcalc.formulas.flops_work import (
     Scan,
     Work,
 )
-from txcalc.formulas.workload import prompt_of, require_positive, source_length
+from txcalc.formulas.workload import prompt_of, require_model, require_positive, source_length
 from txcalc.record import Record
 
 TOWERS = ("vision", "audio")
@@ -149,6 +149,7 @@ def require_described(model: Model) -> None:
     Raises:
         RequestError: naming why.
     """
+    require_model(model)
     if model.only_params:
         raise RequestError(f"{model.name}: {model.only_params}", "txcalc params counts it")
 

@@ -16,7 +16,7 @@ from txcalc.expression import Expression, ceil_div, minimum, symbol
 from txcalc.formulas.cache_shapes import CacheRow, StateShape, cache_rows, state_of, state_of_branch
 from txcalc.formulas.dtypes import DType, config_dtype, dtype_named
 from txcalc.formulas.flops_question import require_described
-from txcalc.formulas.workload import prompt_of, require_positive, source_length
+from txcalc.formulas.workload import prompt_of, require_model, require_positive, source_length
 from txcalc.result import Node, Unit, leaf, total
 
 SOURCE = (
@@ -45,6 +45,7 @@ def kv_cache(
         RequestError: a length below 1, an unknown dtype, a row that does not fill whole blocks of the dtype, a
             decoder whose layers are not described.
     """
+    require_model(model)
     require_positive(block_size=block_size)
     work = _work(model, ctx, batch, kv_dtype, source_ctx)
     views = [

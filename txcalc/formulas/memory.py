@@ -23,7 +23,7 @@ from txcalc.formulas.tape.moments import Moment, pass_and_logits
 from txcalc.formulas.tape.support import depends_on_data, unwalked_in
 from txcalc.formulas.tape.walk import BACKENDS, PRECISIONS, Backend, Pass
 from txcalc.formulas.weights import formats_of, weight_bytes
-from txcalc.formulas.workload import prompt_of, require_positive
+from txcalc.formulas.workload import prompt_of, require_model, require_positive
 from txcalc.result import Node, leaf, total
 
 SOURCE: Final = "derived: storages that are live at once in a plain forward pass; held against torch's allocator"
@@ -57,6 +57,7 @@ def memory(
     Raises:
         RequestError: a length below 1, an unknown format, backend or phase.
     """
+    require_model(model)
     require_positive(ctx=ctx, batch=batch, batched_tokens=batched_tokens, source_ctx=source_ctx, group_size=group_size)
     asked = asked_pass(model, ctx=ctx, batch=batch, backend=backend, phase=phase, batched_tokens=batched_tokens)
     weights = weights or weight_bytes(model, formats_of(model, dtype, group_size=group_size, keep=keep))

@@ -39,6 +39,7 @@ from txcalc.formulas.params_side import (
 )
 from txcalc.formulas.params_streams import depth_params, hyper_params
 from txcalc.formulas.params_sublayers import sublayer_params
+from txcalc.formulas.workload import require_model
 from txcalc.result import Node, leaf, times, total
 
 SOURCE = "derived: the elements of every tensor, [rows, columns] being rows * columns"
@@ -51,6 +52,7 @@ def params(model: Model) -> Node:
     Headline figures below the root: ``params.total``, ``embedding``, ``head``, ``non_embedding``, ``active``,
     ``active_without_embedding``; the last two only where it is known which experts a token uses.
     """
+    require_model(model)
     everything, head = total_params(model)
     views = [*_views(model, everything, head), extra_params(model.extra)]
     tree = total("params", "parameters", [everything, *views], source=SOURCE)

@@ -44,6 +44,16 @@ def context_warnings(model: Model, ctx: int) -> list[str]:
     return [f"{ctx:,} tokens are beyond the {trained:,} positions of {model.name}; the figures hold for its shape"]
 
 
+def require_model(value: object) -> None:
+    """Refuse a name where a model is meant.
+
+    Raises:
+        RequestError: it is no Model.
+    """
+    if not isinstance(value, Model):
+        raise RequestError(f"the model is {str(value)[:60]!r}, which is no Model", 'txcalc.load("llama3-8b") makes one')
+
+
 def require_positive(**values: int | None) -> None:
     """Refuse a length or a batch below one.
 

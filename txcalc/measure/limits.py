@@ -212,7 +212,9 @@ def _tree(model: Model, limit: Limit) -> Node:
 def _bound(limit: Limit, node: Node, path: str) -> int:
     """The limit's value in the unit of the figure."""
     try:
-        return units.memory(limit.value) if node.unit == "bytes" else units.count(limit.value, "a limit")
+        if node.unit == "bytes":
+            return units.memory(limit.value)
+        return units.count(limit.value, f"a number of {node.unit}")
     except UsageError as error:
         raise ModelError(f"{path}: {limit.text}: {error.message}", error.hint) from None
 
