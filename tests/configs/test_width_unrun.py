@@ -93,6 +93,8 @@ def test_default_reformer() -> None:
     masked = {**default_config("reformer"), "architectures": ["ReformerForMaskedLM"]}
     assert_params_equal_meta(masked)
     assert_params_equal_meta({"model_type": "reformer", "is_decoder": True})
+    assert_params_equal_meta({**masked, "num_hidden_layers": 3})
+    assert_params_equal_meta({**masked, "attn_layers": ["lsh"], "num_hidden_layers": 3})
     assert_params_differ_from_meta(masked, {**masked, "attn_layers": ["lsh"] * 6})
 
 
@@ -111,6 +113,7 @@ def test_neither_runs_nor_caches(config: dict[str, Any]) -> None:
         ({**BLT, "tie_word_embeddings": True, "vocab_size": 51}, "the table is 50 x 16, not 51 x 16"),
         ({**BLT, "global_config": {"num_attention_heads": 4096}}, "num_attention_heads is 4096; the width is 2048"),
         ({"model_type": "reformer", "attn_layers": ["full"]}, "expected lsh and local, one a layer"),
+        ({"model_type": "reformer", "num_hidden_layers": 7}, "num_hidden_layers is 7; attn_layers names 6"),
         ({"model_type": "reformer", "hidden_size": 250}, r"axial_pos_embds_dim is \[64, 192\] for axes"),
         (
             {"model_type": "reformer", "architectures": ["ReformerModelWithLMHead"]},

@@ -151,6 +151,9 @@ def test_flops_and_cache_of_a_text() -> None:
             {"model_type": "granite_speech_plus", "encoder_config": {"cat_hidden_layers": [10]}},
             "cat_hidden_layers names layer 10; there are 10",
         ),
+        ({"model_type": "granite_speech", "encoder_config": {"max_pos_emb": 9}}, "max_pos_emb is 9; blocks hold 200"),
+        ({"model_type": "got_ocr2", "vision_config": {"global_attn_indexes": None}}, "global_attn_indexes is null"),
+        ({"model_type": "nemo_speechlm", "word_timestamp_config": {"vocab_size": 9}}, "blank_token_id is 23862"),
         ({"model_type": "granite_speech", "encoder_config": {"num_heads": 2000}}, "num_heads is 2000; the width"),
         (
             {"model_type": "nemo_speechlm", "audio_config": {"asr_config": {"subsampling_factor": 4}}},

@@ -54,6 +54,17 @@ def divided(v: Reader, heads: str = "num_attention_heads") -> int:
     return width
 
 
+def listed(v: Reader, name: str, *, minimum: int = 0) -> list[int]:
+    """Whole numbers, which transformers does not build a tower without.
+
+    Raises:
+        ModelError: null.
+    """
+    if v.raw(name) is None:
+        raise v.error(name, "is null; expected a list of whole numbers")
+    return v.integers(name, minimum=minimum)
+
+
 _UNPUBLISHED: Final[frozenset[Task]] = frozenset(
     {"sequence_classification", "token_classification", "question_answering"}
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from txcalc.architecture import CountedPart
-from txcalc.configs.counted_towers import INERT, Tensors, Whole, divided, kept, linear
+from txcalc.configs.counted_towers import INERT, Tensors, Whole, divided, kept, linear, listed
 from txcalc.configs.reader import Reader
 from txcalc.configs.registry import ModelType
 from txcalc.configs.text_parts import EMU3_DEFAULTS, emu3_layers
@@ -19,7 +19,8 @@ _GROUPS: Final = 32  # channels are normed in so many groups
 
 
 def _towers(r: Reader, hidden: int) -> tuple[CountedPart, ...]:
-    if not r.mapping("vocabulary_map"):
+    r.mapping("vocabulary_map")
+    if r.config.get("vocabulary_map") is None:
         r.reasons.append("no vocabulary_map: transformers does not build the model without one")
     v = r.nested("vq_config", defaults=_CODEC)
     v.ignore(*INERT)
@@ -57,7 +58,7 @@ def _widths(v: Reader) -> list[int]:
 
 def _encoder(v: Reader, made: int) -> Tensors:
     """Stages that halve both sides, some with attention; then frames are halved."""
-    widths, blocks, looking = _widths(v), v.integer("num_res_blocks"), set(v.integers("attn_resolutions"))
+    widths, blocks, looking = _widths(v), v.integer("num_res_blocks"), set(listed(v, "attn_resolutions"))
     current, last = v.integer("base_channels"), widths[-1]
     found = linear("encoder_in", 9 * v.integer("in_channels"), current)
     for stage, width in enumerate(widths):
@@ -78,7 +79,7 @@ def _encoder(v: Reader, made: int) -> Tensors:
 
 def _decoder(v: Reader, latent: int, code: int) -> Tensors:
     """The same backwards, with norms that read the book's vectors, and one more block a stage."""
-    widths, blocks, looking = _widths(v), v.integer("num_res_blocks"), set(v.integers("attn_resolutions"))
+    widths, blocks, looking = _widths(v), v.integer("num_res_blocks"), set(listed(v, "attn_resolutions"))
     current, first = widths[-1], widths[0]
     found = [*_frames(latent, blocks), *linear("doubling_of_frames", 27 * latent, latent, count=_halvings(v))]
     found += [*linear("decoder_in", 9 * latent, current), *_middle(v, current, code)]

@@ -43,7 +43,7 @@ _WITHOUT_BEARING: Final = (
     "axial_norm_std", "chunk_size_lm_head", "hash_seed", "hidden_act", "layer_norm_eps", "num_buckets", "num_hashes",
     "local_num_chunks_before", "local_attn_chunk_length", "local_attention_probs_dropout_prob", "tie_word_embeddings",
     "lsh_num_chunks_before", "lsh_attn_chunk_length", "lsh_attention_probs_dropout_prob", "chunk_size_feed_forward",
-    "num_hidden_layers", "num_chunks_after", "num_chunks_before", "sinusoidal_pos_embds", "axial_pos_shape",
+    "num_chunks_after", "num_chunks_before", "sinusoidal_pos_embds", "axial_pos_shape",
     "axial_pos_embds_dim",
 )  # fmt: skip
 _HASHED: Final = "its attention stays inside buckets of alike tokens, and what a pass costs is not described"
@@ -59,15 +59,26 @@ def _reformer(r: Reader) -> Model:
     if name in (_LANGUAGE, _MASKED) and name != usual:
         raise r.error("is_decoder", f"is {str(decodes).lower()}; transformers builds no {name} of that")
     hidden = r.integer("hidden_size")
-    kinds = r.texts("attn_layers")
-    if not kinds or set(kinds) - {"lsh", "local"}:
-        raise r.error("attn_layers", f"is {kinds}; expected lsh and local, one a layer")
+    kinds = _kinds(r)
     for kind in sorted(set(kinds)):
         if name == _LANGUAGE and r.integer(f"{kind}_num_chunks_after", minimum=0):
             raise r.error(f"{kind}_num_chunks_after", "is not 0: a decoder does not look ahead")
     stack = Stack(role=_role(r), hidden_size=hidden, embedding=_embedding(r, hidden), layers=(), runs=())
     part = CountedPart(name="layers", tensors=kept(_layers(r, hidden, kinds)))
     return decoder_model(r, stack, _head(r, name, hidden), counted=(part,), only_params=_HASHED)
+
+
+def _kinds(r: Reader) -> list[str]:
+    """The kind of every layer: of the first ``num_hidden_layers`` where the config numbers them."""
+    kinds = r.texts("attn_layers")
+    if not kinds or set(kinds) - {"lsh", "local"}:
+        raise r.error("attn_layers", f"is {kinds}; expected lsh and local, one a layer")
+    layers = r.layers() if r.has("num_hidden_layers") else len(kinds)
+    if len(set(kinds)) == 1:
+        return kinds[:1] * layers
+    if layers > len(kinds):
+        raise r.error("num_hidden_layers", f"is {layers}; attn_layers names {len(kinds)}")
+    return kinds[:layers]
 
 
 def _role(r: Reader) -> Role:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from txcalc.configs.counted_towers import Tensors, divided, encoder, linear
+from txcalc.configs.counted_towers import Tensors, divided, encoder, linear, listed
 from txcalc.configs.reader import Reader
 from txcalc.configs.tower_parts import (
     TOWERS,
@@ -68,7 +68,7 @@ def _got_ocr2(v: Reader) -> Tensors:
     """SAM's (arXiv 2304.02643): layers of windows, a few of the whole image; tables of distances up and across."""
     width, wide, layers, heads = divided(v), v.integer("mlp_dim"), v.layers(), v.integer("num_attention_heads")
     grid, out, window = side(v), v.integer("output_channels"), v.integer("window_size", minimum=0)
-    named = {each for each in v.integers("global_attn_indexes") if each < layers}
+    named = {each for each in listed(v, "global_attn_indexes") if each < layers}
     whole = len(named) if window else layers
     tables = 2 * v.flag("use_rel_pos")
     return [

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import Final
 
-from txcalc.configs.counted_towers import INERT, Tensors, divided, linear
+from txcalc.configs.counted_towers import INERT, Tensors, divided, linear, listed
 from txcalc.configs.reader import Reader
 from txcalc.configs.tower_parts import TOWERS, Tower
 
@@ -23,7 +23,7 @@ def _granite(v: Reader) -> Tensors:
     wide, mixed = width * v.integer("feedforward_mult"), width * v.integer("conv_expansion_factor")
     farthest, letters = v.integer("max_pos_emb"), v.integer("output_dim")
     if v.integer("context_size") > farthest:
-        v.notes.append(f"sound does not run: blocks of {v.integer('context_size')} frames, distances to {farthest}")
+        raise v.error("max_pos_emb", f"is {farthest}; blocks hold {v.integer('context_size')} frames (context_size)")
     return [
         *linear("frames", v.integer("input_dim"), width),
         *linear("up_proj", width, wide, count=2 * layers),
@@ -59,8 +59,8 @@ def q_former(p: Reader) -> Tensors:
 def _vibevoice(v: Reader) -> Tensors:
     """ConvNeXt blocks; each strided convolution between them doubles the channels."""
     width, kernel, grown = v.integer("num_filters"), v.integer("kernel_size"), v.integer("ffn_expansion")
-    ratios = v.integers("downsampling_ratios", minimum=1)
-    depths = v.integers("depths")
+    ratios = listed(v, "downsampling_ratios", minimum=1)
+    depths = listed(v, "depths")
     if len(depths) <= len(ratios):
         raise v.error("depths", f"has {len(depths)} entries; {len(ratios)} downsampling_ratios need one more")
     v.ignore("layer_scale_init_value", "vae_std")
@@ -177,7 +177,10 @@ def _agree(asr: Reader, speakers: Reader, heard: Reader, head: Reader) -> None:
 def _word_times(v: Reader) -> Tensors:
     """A transposed convolution that makes more frames, then the same layers."""
     width = v.integer("hidden_size")
-    v.ignore("blank_token_id", "residual_scale")
+    blank, classes = v.integer("blank_token_id", minimum=0), v.integer("vocab_size")
+    if blank >= classes:
+        raise v.error("blank_token_id", f"is {blank}; there are {classes} classes")
+    v.ignore("residual_scale")
     return [*linear("upsampler", width * v.integer("upsampling_factor"), width), *_plain_layers(v, normed=True)]
 
 
@@ -231,6 +234,7 @@ SOUND: Final = {
         {
             "hidden_size": 1280, "intermediate_size": 640, "num_hidden_layers": 2, "num_attention_heads": 16,
             "num_key_value_heads": None, "upsampling_factor": 2, "vocab_size": 23_863,
+            "blank_token_id": 23_862,
         },
         _word_times,
     ),
