@@ -110,7 +110,6 @@ def test_another_spelling_is_a_reason() -> None:
     [
         ("encoder-decoder", "ask for each of the two configs by itself"),
         ("musicgen", "streams of sound codes"),
-        ("seamless_m4t", "models of speech and text joined"),
         ("rwkv", "not a transformer"),
         ("xlstm", "not a transformer"),
     ],

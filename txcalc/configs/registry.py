@@ -130,6 +130,7 @@ _MODULES: Final = {
     "marian": "marian fsmt",
     "whisper": "whisper",
     "prophetnet": "prophetnet",
+    "seamless": "seamless_m4t seamless_m4t_v2",
     "t5gemma": "t5gemma",
     "t5gemma2": "t5gemma2",
     "bart_kin": "mbart plbart mvp pegasus blenderbot blenderbot-small m2m_100 nllb-moe bigbird_pegasus led "
@@ -144,8 +145,6 @@ REFUSED: Final = {
     "encoder-decoder": "two models of any type joined: ask for each of the two configs by itself",
     "musicgen": "a decoder of several streams of sound codes, with a text encoder and a codec beside it",
     "musicgen_melody": "a decoder of several streams of sound codes, with a text encoder and a codec beside it",
-    "seamless_m4t": "models of speech and text joined, with a vocoder behind them",
-    "seamless_m4t_v2": "models of speech and text joined, with a vocoder behind them",
     "inkling_mm_model": "the widths of its image tower are fitted by a search in floating point; its text part is read "
     "as inkling_text",
     **dict.fromkeys(
