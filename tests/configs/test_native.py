@@ -194,6 +194,7 @@ def test_equals_torchs_own_transformer(
         "intermediate_size": inner,
         "norm_position": "post" if post else "pre",
         "final_norm": True,
+        "position": "none",
         "bias": bias,
         "head": "none",
     }

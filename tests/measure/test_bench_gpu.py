@@ -125,8 +125,8 @@ def test_every_part_of_a_gpus_benchmark_is_a_job(txcalc: Run, tiny: str, monkeyp
     monkeypatch.setattr(apart, "measured_apart", pretended)
     monkeypatch.setattr("txcalc.cli.bench._gpu", PretendedGpu)
     monkeypatch.setattr(nvml, "state", lambda index: {"slowed_by": ["its power limit"], "other_processes": 2})
-    more = ("--gpu", "--graphs", "--no-calibrate", "--ctx", "16", "--json")
-    ran = txcalc("bench", tiny, *more)
+    more = ("--gpu", "--no-calibrate", "--json")
+    ran = txcalc("bench", tiny, "--graphs", "--ctx", "16", *more)
     assert ran.code == 0
     names = ["weights", "batch 1, ctx 16", "latencies", "cache at 4", "cache at 8", "cache at 16", "batch 4, ctx 16"]
     assert [job.part for job in jobs] == names
