@@ -26,7 +26,8 @@ from txcalc.formulas.flops import flops
 from txcalc.formulas.kv_cache import kv_cache
 
 SMALL = {"model_type": "git", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 67,
-         "intermediate_size": 20, "vision_config": {"num_hidden_layers": 1}}  # fmt: skip
+         "intermediate_size": 20, "position_embedding_type": "absolute",
+         "vision_config": {"num_hidden_layers": 1, "tie_encoder_decoder": False}}  # fmt: skip
 
 
 @few

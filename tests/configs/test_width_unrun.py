@@ -35,11 +35,11 @@ def layers(**keys: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 ACROSS: dict[str, Any] = {"cross_attn_all_layers": st.sampled_from([None, False, True]), "cross_attn_k": two}
 BLT = {
-    "model_type": "blt", "vocab_size": 50, "encoder_hash_byte_group_vocab": 9,
+    "model_type": "blt", "vocab_size": 50, "realtime_patching": True, "pm_size": 0, "encoder_hash_byte_group_vocab": 9,
     "encoder_config": {"hidden_size": 16, "num_attention_heads": 4, "vocab_size": 50},
     "decoder_config": {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2, "hidden_size_global": 32},
     "global_config": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1},
-    "patcher_config": {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1},
+    "patcher_config": {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1, "attn_impl": "sdpa"},
 }  # fmt: skip
 
 

@@ -115,6 +115,18 @@ def test_two_towers_by_default(model_type: str) -> None:
     assert_params_equal_meta({"model_type": model_type})
 
 
+OLD = {"add_cross_attention": False, "cross_attention_hidden_size": None, "tie_encoder_decoder": False,
+       "tie_word_embeddings": True}  # fmt: skip
+
+
+def test_switches_that_older_files_hold_in_every_part() -> None:
+    """Off they say what is built anyway; on they would say more than is built."""
+    assert_params_equal_meta({"model_type": "clip", "text_config": OLD, "vision_config": OLD})
+    on = {**OLD, "add_cross_attention": True}
+    (reason,) = architecture_of({"model_type": "clip", "text_config": on}).reasons
+    assert reason == "text_config.add_cross_attention = true: not a field that txcalc knows"
+
+
 # ---- FLOPs ----------------------------------------------------------------------------------------------------------
 
 _D: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}

@@ -42,11 +42,12 @@ _GROUPS: Final = 6  # sizes of groups of bytes, where the config names none
 _PATCHED: Final = "its layers run on patches of bytes, whose number depends on the text"
 _WITHOUT_BEARING: Final = (
     "patch_size", "patching_mode", "patching_threshold", "patching_batch_size", "max_patch_length",
-    "local_attention_window_len", "rope_parameters", "rope_theta", "rope_scaling",
+    "local_attention_window_len", "rope_parameters", "rope_theta", "rope_scaling", "realtime_patching",
+    "patching_threshold_add", "patching_device", "monotonicity", "pm_size",
 )  # fmt: skip
 _WITHOUT_BEARING_INSIDE: Final = (
     *INERT, "max_position_embeddings", "sliding_window", "head_dim", "tie_word_embeddings", "rope_scaling",
-    "hidden_size_global", "encoder_cross_output_size", "vocab_size",
+    "hidden_size_global", "encoder_cross_output_size", "vocab_size", "pm_size", "attn_impl", "attn_bias_type",
 )  # fmt: skip
 
 

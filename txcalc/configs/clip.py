@@ -167,7 +167,7 @@ def _tower(r: Reader, name: str, defaults: Mapping[str, Any], model_type: str) -
     r.ignore(name, older)
     tower = r.nested(older if r.config.get(older) is not None else name, defaults=defaults)
     tower.origin = f"{r.origin}, {name}"
-    tower.ignore("projection_dim", "initializer_factor")
+    tower.ignore("projection_dim", "initializer_factor", "tie_word_embeddings")  # there is no head
     if tower.model_type not in ("", model_type):
         r.reasons.append(f"{name}.model_type = {tower.model_type!r}: read as a {model_type}")
     return tower

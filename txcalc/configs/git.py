@@ -27,6 +27,7 @@ from txcalc.configs.tower_parts import TOWERS, tower_part
 
 def _git(r: Reader) -> Model:
     plain_heads(r)
+    r.unused("position_embedding_type", "absolute")
     hidden = r.integer("hidden_size")
     norm = layer_norm(hidden, r.number("layer_norm_eps"))
     inner = plain_feed_forward(hidden, r.integer("intermediate_size"), activation(r))

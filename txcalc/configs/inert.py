@@ -6,6 +6,7 @@ carries are ignored by that type's adapter instead (``Reader.ignore``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 _BOOKKEEPING = """
@@ -36,5 +37,10 @@ ffn_dropout residual_dropout attn_dropout hidden_dropout_rate layerdrop encoder_
 summary_first_dropout router_aux_loss_coef router_z_loss_coef output_router_logits aux_loss_alpha seq_aux
 router_jitter_noise keys_to_ignore_at_inference pretraining_tp chunk_size_feed_forward
 """.split()
+
+#: Switches that older releases wrote into every config, nested ones too: these values say what is built anyway.
+OFF: Final[Mapping[str, object]] = {
+    "add_cross_attention": False, "cross_attention_hidden_size": None, "tie_encoder_decoder": False,
+}  # fmt: skip
 
 INERT: Final = frozenset(_BOOKKEEPING + _TOKENS + _GENERATION + _TRAINING)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from txcalc.configs.inert import INERT
+from txcalc.configs.inert import INERT, OFF
 from txcalc.errors import ModelError
 
 MAX_SIZE: Final = 2**40  # no width, vocabulary or length comes near; keeps products printable
@@ -191,8 +191,11 @@ class Reader:
 
     def unread(self) -> list[str]:
         """Keys that nobody read and that are not known to be without bearing, nested ones with their path."""
-        own = [self.path + key for key in self.config if key not in self._read and key not in INERT]
+        own = [self.path + key for key in self.config if key not in self._read and not self._inert(key)]
         return own + [key for inner in self._nested for key in inner.unread()]
+
+    def _inert(self, key: str) -> bool:
+        return key in INERT or (key in OFF and self.config[key] is OFF[key])
 
     def known(self) -> set[str]:
         """Every key that the config holds or that this type may carry, nested ones with their path."""

@@ -43,7 +43,7 @@ _WITHOUT_BEARING: Final = (
     "axial_norm_std", "chunk_size_lm_head", "hash_seed", "hidden_act", "layer_norm_eps", "num_buckets", "num_hashes",
     "local_num_chunks_before", "local_attn_chunk_length", "local_attention_probs_dropout_prob", "tie_word_embeddings",
     "lsh_num_chunks_before", "lsh_attn_chunk_length", "lsh_attention_probs_dropout_prob", "chunk_size_feed_forward",
-    "num_chunks_after", "num_chunks_before", "sinusoidal_pos_embds", "axial_pos_shape",
+    "num_chunks_after", "num_chunks_before", "sinusoidal_pos_embds", "intermediate_size", "axial_pos_shape",
     "axial_pos_embds_dim",
 )  # fmt: skip
 _HASHED: Final = "its attention stays inside buckets of alike tokens, and what a pass costs is not described"

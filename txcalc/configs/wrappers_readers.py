@@ -31,7 +31,8 @@ def _granite(r: Reader, v: Reader, hidden: int) -> Tensors:
     """A Q-Former makes a few vectors of every window of frames, and a matrix."""
     p = r.nested("projector_config", defaults=Q_FORMER)
     p.origin = "transformers 5.23, the defaults of blip_2_qformer"
-    p.ignore(*INERT)
+    p.ignore(*INERT, "tie_word_embeddings")
+    p.unused("position_embedding_type", "absolute")
     if p.model_type not in ("", "blip_2_qformer"):
         r.reasons.append(f"projector_config.model_type = {p.model_type!r}: read as a blip_2_qformer")
     rate, width = r.integer("downsample_rate"), p.integer("hidden_size")
