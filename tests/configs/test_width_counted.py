@@ -161,6 +161,21 @@ def test_emu3_is_a_text_model_by_itself() -> None:
     assert_params_equal_meta({"model_type": "emu3", "text_config": TEXT, "vocabulary_map": None})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "emu3", "text_config": TEXT},
+        {"model_type": "dots3_note", "text_config": DOTS_TEXT, "vision_config": {"adapter_out_dim": 32},
+         "audio_config": {"adapter_out_dim": 32}},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("outer", [True, False])
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_text_alone_is_tied_by_its_own_config(config: dict[str, Any], outer: bool, inner: bool) -> None:
+    text = {**config["text_config"], "tie_word_embeddings": inner}
+    assert_params_equal_meta({**config, "text_config": text, "tie_word_embeddings": outer})
+
+
 @few
 @given(
     keys=drawn({

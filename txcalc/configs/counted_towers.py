@@ -103,13 +103,14 @@ class Whole:
         """The text and its towers, or the text alone."""
         r.ignore(*INERT)
         text = r.nested("text_config", defaults=self.text, aliases=self.aliases)
-        text.ignore("tie_word_embeddings")  # the outer config ties
+        text.ignore("tie_word_embeddings")  # the outer config ties, unless the text stands alone
         head = self.head(text)
         decoder = decoder_stack(text, **self.layers(text))
         alone = self.text_alone(r)
         if alone:
             r.ignore(*(name for name in r.config if name.endswith("_config")), "projector_hidden_size")
             r.ignore("vocabulary_map")
+            r.config = {**r.config, "tie_word_embeddings": text.config.get("tie_word_embeddings", False)}
         made = causal_head(
             r,
             input_size=decoder.hidden_size,
