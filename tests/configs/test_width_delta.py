@@ -51,6 +51,11 @@ def both(*strategies: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
     return st.tuples(*strategies).map(lambda parts: {key: value for part in parts for key, value in part.items()})
 
 
+def _wide_enough(config: dict[str, Any]) -> bool:
+    """Where no width is given a key has three quarters of hidden_size / heads channels, at least one."""
+    return int(0.75 * config["hidden_size"]) >= int(config["linear_num_key_heads"])
+
+
 MIXED = ("linear_attention", "full_attention")
 PLAIN: dict[str, Any] = {"vocab_size": small, "pad_token_id": 0, "tie_word_embeddings": flags}
 LATENT: dict[str, Any] = {
@@ -59,7 +64,7 @@ LATENT: dict[str, Any] = {
 }  # fmt: skip
 WIDTHS = [
     width(
-        "olmo_hybrid", "OlmoHybrid", USUAL, kin=both(grouped(*MIXED, least=2), value_heads()),
+        "olmo_hybrid", "OlmoHybrid", USUAL, kin=both(grouped(*MIXED, least=2), value_heads()).filter(_wide_enough),
         **PLAIN, intermediate_size=small, attention_bias=flags, linear_key_head_dim=maybe(small),
         linear_value_head_dim=maybe(small), linear_conv_kernel_dim=st.integers(1, 5),
     ),
