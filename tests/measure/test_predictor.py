@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 from tests.cli.conftest import Ran
 from tests.cli.conftest import txcalc as txcalc
-from txcalc.measure import calibrate
+from tests.measure.test_bench import QUICK, TINY
+from txcalc.cli.bench_report import warnings
+from txcalc.measure import calibrate, cell, timing
 from txcalc.measure.calibrate import calibrated, key_of, probe_model, recall
+from txcalc.measure.figures import Figure
 from txcalc.measure.predictor import Calibrated, Calibration, decode_terms, fit, predicted, prefill_terms
 from txcalc.reference.device import Cpu
 
@@ -126,6 +130,39 @@ def test_the_command_tells_rates_with_their_meaning(txcalc: Run, monkeypatch: py
     document = txcalc("calibrate", "--dtype", "fp32", "--json").json()
     assert document["schema"] == "txcalc.calibrate/1"
     assert len(document["calibration"]["prefill"]) == 5
+
+
+# ---- on a machine that others use -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("load", "kept"), [(1e3, False), (0.0, True), (None, True)])
+def test_ceilings_that_others_have_lowered_are_not_kept(
+    load: float | None, kept: bool, txcalc: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(TINY), encoding="utf-8")
+    monkeypatch.setattr(timing, "load", lambda: load)
+    monkeypatch.setattr(cell, "foretold", lambda *_: {})
+    monkeypatch.setattr(calibrate, "calibrated", lambda *_, **__: GOOD)
+    ran = txcalc("bench", str(path), *QUICK[: QUICK.index("--no-calibrate")], "--batch", "1", "--backend", "flash")
+    assert ran.code == 0
+    assert ("not kept: load 1000.0 on" in ran.err) is not kept
+    assert (recall(GOOD.key) == GOOD) is kept
+
+
+def test_a_calibration_on_a_crowded_machine_says_so(txcalc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "calibrated", lambda *_: GOOD)
+    words = "calibrate again when they are gone"
+    for load, said in ((1e3, True), (0.0, False)):
+        monkeypatch.setattr(timing, "load", lambda load=load: load)
+        assert (words in txcalc("calibrate", "--dtype", "fp32").out) is said
+
+
+def test_a_ceiling_that_was_passed_is_said() -> None:
+    machine = {"load": None, "cores": 1}
+    for share, said in ((3.24, ["324% of a calibrated ceiling: it was low, others used this machine"]), (1.1, [])):
+        figure = Figure(name="MFU of prefill", unit="ratio", measured=share, note="of 9 bytes/s read, calibrated")
+        assert [each.split(";")[0] for each in warnings([figure], machine, 0)] == said
 
 
 def test_calibrate_without_torch(txcalc: Run, monkeypatch: pytest.MonkeyPatch) -> None:

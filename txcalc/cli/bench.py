@@ -228,13 +228,16 @@ def _attention(plan: Plan, device: Device) -> Iterator[Figure]:
 
 def _calibration(options: argparse.Namespace, plan: Plan, device: Device) -> Calibration | None:
     """What is known of this machine, learnt now where nothing is and it is not forbidden."""
-    from txcalc.measure import calibrate
+    from txcalc.measure import calibrate, timing
 
     found = calibrate.recall(calibrate.key_of(device, plan.dtype))
     if found is None and not options.no_calibrate and not options.dry_run:
-        print("calibrating this machine first, under half a minute; kept for later", file=sys.stderr)
+        crowded = timing.crowded()  # ceilings that others have lowered would spoil every later prediction
+        told = f"not kept: {crowded}" if crowded else "kept for later"
+        print(f"calibrating this machine first, under half a minute; {told}", file=sys.stderr)
         found = calibrate.calibrated(device, plan.dtype, seconds=min(calibrate.SECONDS, options.limit / 4))
-        calibrate.keep(found)
+        if not crowded:
+            calibrate.keep(found)
         device.release()
     return found
 

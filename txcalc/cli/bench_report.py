@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from txcalc.reference.device import Device
 
 
+_ABOVE: Final = 1.2  # of a ceiling: more than weights in a cache and luck explain
+
+
 def document(figures: list[Figure]) -> dict[str, Any]:
     """Predicted, measured and error by key, and every figure with its runs."""
     return {
@@ -168,6 +171,9 @@ def warnings(figures: list[Figure], machine: dict[str, Any], code: int) -> Itera
     if noisy:
         timed = sum(figure.spread is not None for figure in figures)
         yield f"this machine is too noisy to say: p90 is over 1.5 times p10 in {len(noisy)} of {timed} timings"
+    shares = [figure.measured or 0 for figure in figures if figure.unit == "ratio" and "calibrated" in figure.note]
+    if max(shares, default=0) > _ABOVE:
+        yield f"{max(shares):.0%} of a calibrated ceiling: it was low, others used this machine; run txcalc calibrate"
     if (machine["load"] or 0) > machine["cores"]:
         others = f"load {machine['load']:.1f} on {machine['cores']} cores: others use this machine"
         yield f"{others}; --threads 1 suffers less from it"

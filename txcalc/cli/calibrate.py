@@ -33,19 +33,21 @@ def run(options: argparse.Namespace) -> Answer:
     require_torch("calibrate")
     import torch
 
-    from txcalc.measure import calibrate, kept
+    from txcalc.measure import calibrate, kept, timing
     from txcalc.measure.plan import default_dtype
     from txcalc.reference.device import device_named
 
     if options.threads:
         torch.set_num_threads(options.threads)
     with kept.alone():
+        crowded = timing.crowded()
         found = calibrate.calibrated(device_named("cpu"), options.dtype or default_dtype())
         where = calibrate.keep(found)
-    return _told(found, where)
+    return _told(found, where, crowded)
 
 
-def _told(found: Calibration, where: str) -> Answer:
+def _told(found: Calibration, where: str, crowded: str) -> Answer:
+    notes = [f"{crowded}; calibrate again when they are gone"] if crowded else []
     kept_note = f"kept in {where}" if where else "not kept: the user's cache directory cannot be written"
     return Answer(
         command="calibrate",
@@ -54,7 +56,7 @@ def _told(found: Calibration, where: str) -> Answer:
         tree=_tree(found),
         sections=(_ceilings(found), *(_phase(found, phase) for phase in ("prefill", "decode")), _errors(found)),
         facts={"calibration": found.to_dict(), "kept": where},
-        notes=(kept_note, "a rate of 0 means that this term added nothing that the others did not explain"),
+        notes=(*notes, kept_note, "a rate of 0 means that this term added nothing that the others did not explain"),
     )
 
 

@@ -92,6 +92,12 @@ def load() -> float | None:
         return None
 
 
+def crowded() -> str:
+    """Says so where more processes want a core than there are; empty where none do, or the system does not say."""
+    wanted = load() or 0.0
+    return f"load {wanted:.1f} on {cores()} cores: others use this machine" if wanted > cores() else ""
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
