@@ -19,6 +19,7 @@ import torch
 import transformers
 
 from txcalc.configs import architecture_of
+from txcalc.errors import RequestError
 from txcalc.reference import Transformer, build
 from txcalc.reference.packing import PackedHead, PackedLinear, pack
 
@@ -142,7 +143,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     machine = f"{options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}"
     print(f"{options.shape}, {options.dtype}, {machine}")
-    ours, theirs = models(options.shape, DTYPES[options.dtype])
+    try:
+        ours, theirs = models(options.shape, DTYPES[options.dtype])
+    except RequestError as error:  # no bf16 products: --dtype fp32
+        raise SystemExit(f"{error}; --dtype fp32 runs anywhere") from error
     with torch.inference_mode():
         report("decode", interleaved(options.rounds, **decoding(ours, theirs, options.rounds)))
         report("prefill", interleaved(max(options.rounds // 3, 3), **prefilling(ours, theirs)))
