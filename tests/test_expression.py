@@ -38,6 +38,14 @@ def test_the_substituted_text_evaluates_to_the_value(expression: Expression) -> 
     assert eval(text) == int(expression)
 
 
+def test_a_product_that_begins_with_a_division_keeps_its_brackets() -> None:
+    """2 * (1 // 2 * 3) is 0; read from the left without brackets it would be 3."""
+    a, b, c = symbol("A", 2), symbol("B", 1), symbol("C", 3)
+    made = a * (b // a * c)
+    assert (made.formula(), int(made)) == ("A * (B // A * C)", 0)
+    assert (a * (c * b)).formula() == "A * C * B"
+
+
 def _without_ceil(text: str) -> str:
     """The innermost-last ``ceil(a / b)`` written with integer division: -(-(a) // (b))."""
     start = text.rindex("ceil(")

@@ -148,6 +148,9 @@ def _text(value: int, substituted: bool) -> tuple[str, int]:
 
 
 def _divides(value: int) -> bool:
+    """Whether a division is the first thing in its text that binds as tightly as a product."""
+    while isinstance(value, Expression) and value.operator == "*":
+        value = value.operands[0]
     return isinstance(value, Expression) and value.operator in {"//", "%"}
 
 
