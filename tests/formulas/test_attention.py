@@ -16,7 +16,8 @@ from txcalc.architecture import Alibi, SelfAttention
 from txcalc.cards import load
 from txcalc.configs import architecture_of
 from txcalc.errors import RequestError
-from txcalc.formulas.attention import attention, flops_curves, kinds_of, memory_curves, product_tape
+from txcalc.formulas.attention import attention, kinds_of, product_tape
+from txcalc.formulas.attention_curves import flops_curves, memory_curves
 from txcalc.formulas.flops import flops
 from txcalc.formulas.memory import asked_pass, fallbacks
 from txcalc.measure.saved import saved_bytes

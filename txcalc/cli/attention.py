@@ -9,7 +9,8 @@ from typing import Any, Final
 from txcalc.architecture import Model
 from txcalc.cli.options import add_length, add_model, add_output, add_path, add_positive, load_model, model_facts, title
 from txcalc.errors import UsageError
-from txcalc.formulas.attention import attention, flops_curves, memory_curves
+from txcalc.formulas.attention import attention
+from txcalc.formulas.attention_curves import flops_curves, memory_curves
 from txcalc.formulas.tape.walk import BACKENDS
 from txcalc.formulas.workload import context_warnings
 from txcalc.report import Answer

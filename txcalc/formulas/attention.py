@@ -6,7 +6,7 @@ al. 2017, equation 1); a fused kernel computes it in tiles and never holds it (D
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from txcalc.architecture import (
@@ -22,11 +22,10 @@ from txcalc.architecture import (
 )
 from txcalc.errors import RequestError
 from txcalc.expression import Expression, ceil_div, symbol
-from txcalc.formulas.flops import flops, forward_flops, value_of
+from txcalc.formulas.flops import forward_flops, value_of
 from txcalc.formulas.flops_attention import PRODUCTS
 from txcalc.formulas.flops_question import question
 from txcalc.formulas.flops_work import Work
-from txcalc.formulas.kv_cache import kv_cache
 from txcalc.formulas.letters import head_widths
 from txcalc.formulas.memory import asked_pass, store_rows
 from txcalc.formulas.params_sublayers import sublayer_params
@@ -145,6 +144,11 @@ def _widest(model: Model, kinds: list[Kind]) -> Kind:
         return over_itself, kind.attention in own, int(kind.N), int(kind.pairs)
 
     return max(kinds, key=rank)
+
+
+def widest_kind(model: Model, asked: Pass) -> Kind:
+    """The attention that holds the most at this length."""
+    return _widest(model, _all_kinds(model, asked, None))
 
 
 def _of_stack(model: Model, stack: Stack, asked: Pass, source: int | None) -> Pass:
@@ -372,30 +376,3 @@ def _share(model: Model, ctx: int, source_ctx: int | None) -> list[Node]:
             convention=convention,
         )
     ]
-
-
-# ---- curves ---------------------------------------------------------------------------------------------------------
-
-
-def memory_curves(model: Model, contexts: Sequence[int]) -> dict[str, list[int]]:
-    """Bytes that one layer's product holds at each context, by backend, and the cache of the whole model."""
-    curves: dict[str, list[int]] = {name: [] for name in (*BACKENDS, "KV cache, all layers")}
-    for ctx in contexts:
-        asked = asked_pass(model, ctx=ctx, batch=1, backend="flash")
-        widest = _widest(model, _all_kinds(model, asked, None))
-        for name in BACKENDS:
-            curves[name].append(product_tape(widest, asked.replace(backend=name), "inference").peak().bytes)
-        cache = kv_cache(model, ctx=ctx).find("kv_cache.total_bytes")
-        curves["KV cache, all layers"].append(int(cache.value))
-    return curves
-
-
-def flops_curves(model: Model, contexts: Sequence[int]) -> dict[str, list[int]]:
-    """FLOPs of a forward pass over each context: scores and values, and every other matrix product."""
-    curves: dict[str, list[int]] = {"scores and values": [], "all other matrices": []}
-    for ctx in contexts:
-        figures = flops(model, seq=ctx).figures()
-        products = int(figures["flops.attention"])
-        curves["scores and values"].append(products)
-        curves["all other matrices"].append(int(figures["flops.matmul"]) - products)
-    return curves
