@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.configs.test_width_encoders import BERT_TASKS
 from tests.strategies import assert_params_differ_from_meta, assert_params_equal_meta, maybe, read, small
-from tests.width import Width, assert_default, flags, labels, varied, width
+from tests.width import Width, assert_default, assert_heads, flags, labels, varied, width
 from txcalc.configs import architecture_of
 from txcalc.errors import ModelError, RequestError
 from txcalc.formulas.attention import attention
@@ -49,8 +49,7 @@ def test_default_and_minimal(row: Width) -> None:
 
 @by_type
 def test_every_class(row: Width) -> None:
-    for name in row.classes[1:]:
-        assert_params_equal_meta({"model_type": row.model_type, "architectures": [name]})
+    assert_heads(row)
 
 
 @by_type

@@ -62,6 +62,15 @@ def test_layers_that_read_the_keys_of_another_still_do() -> None:
     assert sources(2) == [None, None, None, None, None, 0, 0, 2, 2, 2]
 
 
+def test_layers_with_a_bias_elsewhere_are_kinds_of_their_own() -> None:
+    """Negative control: the same layer again, with a default written out, is no kind of its own."""
+    usual, other, written = (
+        attention(**bias) for bias in ({"q_bias": True}, {"o_bias": True}, {"q_bias": True, "sinks": False})
+    )
+    assert at_depth(decoder(layer(usual), layer(other), layer(usual)), 1).main.num_hidden_layers == 2
+    assert at_depth(decoder(layer(usual), layer(written), layer(usual)), 1).main.num_hidden_layers == 1
+
+
 def test_layers_that_share_parameters_still_do() -> None:
     small = at_depth(load("albert-base"), 2)
     assert {each.shared for each in small.main.sequence()} == {load("albert-base").main.layers[0].shared} != {""}
@@ -74,11 +83,12 @@ def test_an_outline_is_what_a_model_is_made_of_whatever_its_sizes() -> None:
     plain = decoder(layer(attention(), feed_forward()))
     others = [
         decoder(layer(attention(q_bias=True), feed_forward())),
+        decoder(layer(attention(o_bias=True), feed_forward())),  # what is true is the same, where it is not
         decoder(layer(attention(window=4), feed_forward())),
         decoder(layer(attention(num_key_value_heads=1), feed_forward())),
         decoder(layer(attention(num_key_value_heads=attention().num_attention_heads), feed_forward())),
         decoder(layer(attention())),
         decoder(layer(attention(), feed_forward()), layer(attention())),
     ]
-    assert len({outline(each) for each in (plain, *others)}) == 7
+    assert len({outline(each) for each in (plain, *others)}) == 8
     assert outline(load("llama3.2-1b")) != outline(load("llama3-8b"))  # tied

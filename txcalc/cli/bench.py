@@ -232,7 +232,9 @@ def _calibration(options: argparse.Namespace, plan: Plan, device: Device) -> Cal
 
     found = calibrate.recall(calibrate.key_of(device, plan.dtype))
     if found is None and not options.no_calibrate and not options.dry_run:
-        crowded = timing.crowded()  # ceilings that others have lowered would spoil every later prediction
+        crowded = timing.crowded(
+            timing.load(), timing.cores()
+        )  # ceilings that others have lowered would spoil every later prediction
         told = f"not kept: {crowded}" if crowded else "kept for later"
         print(f"calibrating this machine first, under half a minute; {told}", file=sys.stderr)
         found = calibrate.calibrated(device, plan.dtype, seconds=min(calibrate.SECONDS, options.limit / 4))

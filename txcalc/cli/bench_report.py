@@ -165,6 +165,8 @@ def machine_text(machine: dict[str, Any]) -> str:
 
 def warnings(figures: list[Figure], machine: dict[str, Any], code: int) -> Iterator[str]:
     """What spoils a measurement: an end from outside, noise, others on the machine, a GPU that was slowed."""
+    from txcalc.measure import timing
+
     if code > 128:
         yield f"broken off by a signal ({code - 128}): {len(figures)} figures were measured"
     noisy = [figure for figure in figures if figure.noisy]
@@ -174,8 +176,7 @@ def warnings(figures: list[Figure], machine: dict[str, Any], code: int) -> Itera
     shares = [figure.measured or 0 for figure in figures if figure.unit == "ratio" and "calibrated" in figure.note]
     if max(shares, default=0) > _ABOVE:
         yield f"{max(shares):.0%} of a calibrated ceiling: it was low, others used this machine; run txcalc calibrate"
-    if (machine["load"] or 0) > machine["cores"]:
-        others = f"load {machine['load']:.1f} on {machine['cores']} cores: others use this machine"
+    if others := timing.crowded(machine["load"], machine["cores"]):
         yield f"{others}; --threads 1 suffers less from it"
     if machine.get("slowed_by"):
         yield f"the GPU was slowed while it was measured, by {', '.join(machine['slowed_by'])}"

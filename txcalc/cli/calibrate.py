@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> Answer:
     if options.threads:
         torch.set_num_threads(options.threads)
     with kept.alone():
-        crowded = timing.crowded()
+        crowded = timing.crowded(timing.load(), timing.cores())
         found = calibrate.calibrated(device_named("cpu"), options.dtype or default_dtype())
         where = calibrate.keep(found)
     return _told(found, where, crowded)

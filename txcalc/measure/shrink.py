@@ -100,7 +100,8 @@ def _outline(value: Any, *, sizes: bool) -> Hashable:
 
 
 def _fields(record: Record, without: tuple[str, ...], *, sizes: bool) -> Iterator[Hashable]:
-    return (_outline(each, sizes=sizes) for name, each in vars(record).items() if name not in without)
+    names = (name for name in record.__fields__ if name not in without)  # all: an instance holds what it was given
+    return (_outline(getattr(record, name), sizes=sizes) for name in names)
 
 
 # ---- layers that read the keys of another, named by its depth -------------------------------------------------------

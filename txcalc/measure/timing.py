@@ -92,10 +92,9 @@ def load() -> float | None:
         return None
 
 
-def crowded() -> str:
+def crowded(wanted: float | None, have: int) -> str:
     """Says so where more processes want a core than there are; empty where none do, or the system does not say."""
-    wanted = load() or 0.0
-    return f"load {wanted:.1f} on {cores()} cores: others use this machine" if wanted > cores() else ""
+    return f"load {wanted:.1f} on {have} cores: others use this machine" if (wanted or 0.0) > have else ""
 
 
 def cores() -> int:

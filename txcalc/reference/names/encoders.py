@@ -56,7 +56,7 @@ _CLASSIFIER: Final = """
     head.matrix    cls.seq_relationship.weight
     head.bias      cls.seq_relationship.bias
 """
-_TWO_LAYERS: Final = """
+TWO_LAYERS: Final = """
     head.dense.linear    classifier.dense
     head.matrix          classifier.out_proj.weight
     head.bias            classifier.out_proj.bias
@@ -69,7 +69,7 @@ _OLDER: Final = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "La
 def table(model: arch.Model, base: str, text: str, head: str) -> Table:
     """The table of a type whose language model ends in ``head``, or of a classifier of that type."""
     if model.head is not None and model.head.kind == "classifier":
-        head = _TWO_LAYERS if model.head.transform and base != "distilbert" else _CLASSIFIER
+        head = TWO_LAYERS if model.head.transform and base != "distilbert" else _CLASSIFIER
     text = text.replace("LAYER", "BASE.encoder.albert_layer_groups.{a}.albert_layers.{b}").replace("BASE", base)
     return Table.of(text + head, base=f"{base}.", older=_OLDER, not_weights=_POSITION_IDS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from txcalc import architecture as arch
-from txcalc.reference.names.encoders import bert, roberta
+from txcalc.reference.names.encoders import TWO_LAYERS, bert, roberta
 from txcalc.reference.names.llama import DECODER
 from txcalc.reference.names.table import Table
 
@@ -43,11 +43,6 @@ _ESMC_HEAD: Final = """
     head.norm            lm_head.layer_norm
     head.matrix          lm_head.decoder.weight
     head.bias            lm_head.decoder.bias
-"""
-_ESMC_CLASSIFIER: Final = """
-    head.dense.linear    classifier.dense
-    head.matrix          classifier.out_proj.weight
-    head.bias            classifier.out_proj.bias
 """
 _ULTRABERT_HEAD: Final = """
     head.dense.linear    head.linear1
@@ -127,7 +122,7 @@ def _esmc(model: arch.Model) -> Table:
     """The classifier of a sequence has a layer of its own; that of tokens is any type's."""
     table = Table.of(DECODER.replace("model.", "esmc."), base="esmc.")
     if _is_classifier(model):
-        return table.with_lines(_ESMC_CLASSIFIER) if model.head and model.head.transform else table
+        return table.with_lines(TWO_LAYERS) if model.head and model.head.transform else table
     return table.with_lines(_ESMC_HEAD)
 
 
